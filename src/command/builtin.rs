@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::list::{list, players};
-use crate::intercept::{By, NotSwitched, PlayerHandle};
+use crate::intercept::{self, By, NotSwitched, PlayerHandle};
 use crate::player_text;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Snapshot;
@@ -137,27 +137,16 @@ impl Caller {
     /// The players that the command can name: of the network, or of the server if it has
     /// none.
     fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
-        let roster = &self.proxy.roster;
-        match self.player.network() {
-            Some(network) => roster.players_in(network),
-            None => {
-                let server = self.player.server();
-                let mut players = roster.everyone();
-                players.retain(|player| player.network().is_none() && player.server() == server);
-                players
-            }
-        }
+        let server = self.player.server();
+        let scope = intercept::scope(self.player.network(), &server);
+        self.proxy.roster.players_in(&scope)
     }
 
     /// The player of this name among them.
     fn named(&self, name: &str) -> Option<Arc<PlayerHandle>> {
-        match self.player.network() {
-            Some(network) => self.proxy.roster.find(network, name),
-            None => {
-                let mut players = self.everyone().into_iter();
-                players.find(|player| player.name().eq_ignore_ascii_case(name))
-            }
-        }
+        let server = self.player.server();
+        let scope = intercept::scope(self.player.network(), &server);
+        self.proxy.roster.find(&scope, name)
     }
 
     fn list_servers(&self) {

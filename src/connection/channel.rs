@@ -4,6 +4,8 @@
 //! A backend sees only its own network: names outside it do not exist for it. As backends
 //! expect, a request that cannot be answered gets no answer.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -222,8 +224,8 @@ impl Call<'_> {
             }
             PlayerCount => {
                 let server = arguments.text()?;
-                self.players(&server).map(|players| {
-                    let count = i32::try_from(players.len()).unwrap_or(i32::MAX);
+                self.count(&server).map(|count| {
+                    let count = i32::try_from(count).unwrap_or(i32::MAX);
                     answer.text(&server).int(count)
                 })
             }
@@ -331,14 +333,14 @@ impl Call<'_> {
             let is_meant = server.config.id == target || server.config.id != *own;
             is_meant && uses_channel(&server.config)
         });
-        let everyone = self.everyone();
+        let carriers = self.carriers();
         for server in servers {
-            if let Some(carrier) = in_game(&everyone, &server) {
+            if let Some(carrier) = carriers.get(&*server.config.id) {
                 send(carrier, data);
             } else if target != ONLINE {
                 server.state.forwarded.put(data);
                 // A player who has come meanwhile has not seen it.
-                if let Some(carrier) = in_game(&self.everyone(), &server) {
+                if let Some(carrier) = self.carriers().get(&*server.config.id) {
                     send_forwarded(carrier, &server);
                 }
             }
@@ -358,29 +360,40 @@ impl Call<'_> {
         members.find(|server| server.config.id == id)
     }
 
+    /// The scope of the roster with the players on these servers.
+    fn scope(&self) -> Cow<'_, str> {
+        let Channel {
+            network, server, ..
+        } = self.channel;
+        intercept::scope(network.as_deref(), &server.config.id)
+    }
+
     /// The players on these servers, sorted by name.
     fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
-        match &self.channel.network {
-            Some(network) => self.proxy.roster.players_in(network),
-            None => {
-                let mut players = self.proxy.roster.everyone();
-                let own = &self.channel.server.config.id;
-                players.retain(|player| player.network().is_none() && *player.server() == **own);
-                players
-            }
-        }
+        self.proxy.roster.players_in(&self.scope())
     }
 
     /// The player of this name. Upper and lower case do not matter.
     fn player(&self, name: &str) -> Option<Arc<PlayerHandle>> {
-        let everyone = self.everyone();
-        // If only some names are proved, two can differ in upper and lower case only.
-        let exact = everyone.iter().find(|player| player.name() == name);
-        let other = || {
-            let mut others = everyone.iter();
-            others.find(|player| player.name().eq_ignore_ascii_case(name))
-        };
-        exact.or_else(other).cloned()
+        self.proxy.roster.find(&self.scope(), name)
+    }
+
+    /// A player in the game of each of these servers, by the id of the server. One who is
+    /// still coming does not carry messages: they would be lost with the connection, and a
+    /// configuration may take half an hour.
+    fn carriers(&self) -> HashMap<Arc<str>, Arc<PlayerHandle>> {
+        self.proxy.roster.one_on_each(&self.scope())
+    }
+
+    /// The number of players of a server, or of the network; `None` if it has no such server.
+    fn count(&self, server: &str) -> Option<usize> {
+        let roster = &self.proxy.roster;
+        if server == ALL {
+            return Some(roster.count_in(&self.scope(), |_| true));
+        }
+        self.server(server)?;
+        let is_there = |player: &PlayerHandle| player.is_on(server);
+        Some(roster.count_in(&self.scope(), is_there))
     }
 
     /// The players of a server, or of the network; `None` if it has no such server.
@@ -388,17 +401,8 @@ impl Call<'_> {
         let mut players = self.everyone();
         if server != ALL {
             self.server(server)?;
-            players.retain(|player| &*player.server() == server);
+            players.retain(|player| player.is_on(server));
         }
         Some(players)
     }
-}
-
-/// A player in the game of this server. One who is still coming does not carry messages: they
-/// would be lost with the connection, and a configuration may take half an hour.
-fn in_game<'a>(players: &'a [Arc<PlayerHandle>], server: &Server) -> Option<&'a PlayerHandle> {
-    let is_there = |player: &&Arc<PlayerHandle>| {
-        *player.server() == *server.config.id && player.is_available()
-    };
-    players.iter().find(is_there).map(|player| &**player)
 }

@@ -62,7 +62,7 @@ pub(super) type Begun = (Box<BridgeSession>, Box<Playing>);
 /// What ends a session in every phase.
 pub(super) fn interrupts(entry: &intercept::RosterEntry, proxy: &Proxy) -> Interrupts {
     Interrupts {
-        replaced: entry.replaced().clone(),
+        replaced: Arc::clone(entry.replaced()),
         stopped: proxy.shutdown.stop.clone(),
     }
 }

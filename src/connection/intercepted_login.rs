@@ -8,6 +8,7 @@
 //!    [`Accepted`];
 //! 4. the client joins the game: [`BridgeSession`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::attempts::FallbackAttempts;
@@ -547,14 +548,9 @@ fn player_handle(
     PlayerHandle::new(details, &config.id)
 }
 
-/// The scope in which a second login of the same player counts as a duplicate: a
-/// network, or a server outside of networks.
-fn roster_scope(server: &Server) -> String {
-    match server.config.network() {
-        // Cannot be the id of a server, which has no spaces.
-        Some(network) => format!("network {network}"),
-        None => server.config.id.clone(),
-    }
+/// The scope of the roster in which players of this server are.
+fn roster_scope(server: &Server) -> Cow<'_, str> {
+    intercept::scope(server.config.network(), &server.config.id)
 }
 
 /// What happens at a second login of the same player.

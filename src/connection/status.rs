@@ -18,6 +18,7 @@ use super::first_bytes::rewritten_host;
 use super::opening::First;
 use super::route::Routed;
 use crate::config::model::{BackendAddress, DomainRewrite, Motd, ServerConfig};
+use crate::intercept::scope_of_network;
 use crate::limit::{Busy, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::player_text;
@@ -357,7 +358,8 @@ impl Routed {
     ) -> Result<Answer, io::Error> {
         let config = &server.config;
         let summed = self.summed_network(server);
-        let online = summed.map(|network| proxy.roster.players_in(network).len());
+        let online =
+            summed.map(|network| proxy.roster.count_in(&scope_of_network(network), |_| true));
         // After a backend that ends the connection without a byte the next is
         // tried.
         let mut dropped = Vec::new();

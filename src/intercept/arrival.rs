@@ -77,7 +77,7 @@ pub(crate) struct Arrival<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupts {
     /// Set when another login of the player replaces this one.
-    pub(crate) replaced: Flag,
+    pub(crate) replaced: Arc<Flag>,
     /// Cancelled when the proxy stops.
     pub(crate) stopped: CancellationToken,
 }

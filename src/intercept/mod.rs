@@ -51,7 +51,7 @@ pub(crate) use player_handle::{
 };
 pub(crate) use playing::{Ended, Playing, RemainingClient, Rules};
 pub(crate) use reader::{ClosingClient, Lost};
-pub(crate) use roster::{Roster, RosterEntry};
+pub(crate) use roster::{Roster, RosterEntry, scope, scope_of_network};
 pub(crate) use session_service::SessionError;
 pub use settings::{
     ClientCompression, DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,

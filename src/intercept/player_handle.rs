@@ -289,6 +289,11 @@ impl PlayerHandle {
         Arc::clone(&self.lock().server)
     }
 
+    /// Whether this is the id of the current server.
+    pub(crate) fn is_on(&self, server: &str) -> bool {
+        *self.lock().server == *server
+    }
+
     /// Counts a command of the proxy. False if the player sends too many.
     pub(crate) fn may_command(&self) -> bool {
         let now = Instant::now();

@@ -1,7 +1,7 @@
 //! The roster: who is logged in, and that each player is logged in once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -20,32 +20,54 @@ const REPLACE_WAIT: Duration = Duration::from_secs(10);
 /// and the end may be read after the login.
 const ENDING_WAIT: Duration = Duration::from_millis(500);
 
-/// The player of a login, on one server or network.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
-    Uuid(Arc<str>, [u8; 16]),
-    /// In lower case: an unproved name belongs to one player in all its spellings.
-    Name(Arc<str>, String),
+/// The logins of one proxy, on each server outside of networks and in each network. Bounded
+/// by the number of its sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    /// By their names. One without logins is removed.
+    scopes: Mutex<HashMap<Arc<str>, Scope>>,
 }
 
-impl Key {
-    fn scope(&self) -> &str {
-        match self {
-            Self::Uuid(scope, _) | Self::Name(scope, _) => scope,
-        }
+/// The logins in one scope. A map for each scope has smaller entries than one for all.
+#[derive(Debug, Default)]
+struct Scope {
+    by_uuid: HashMap<[u8; 16], Arc<Login>>,
+    /// Those with unproved names, in lower case: such a name belongs to one player in all
+    /// its spellings.
+    by_name: HashMap<Arc<str>, Arc<Login>>,
+}
+
+impl Scope {
+    /// The players in the game.
+    fn players(&self) -> impl Iterator<Item = &Arc<PlayerHandle>> {
+        let players = self.by_uuid.values().filter_map(|login| login.player.get());
+        players.filter(|player| !player.is_leaving())
     }
 }
 
-/// The logins of one proxy. Bounded by the number of its sessions.
-#[derive(Debug, Default)]
-pub(crate) struct Roster {
-    logins: Mutex<HashMap<Key, Arc<Login>>>,
+/// The name of the scope in which a second login of the same player counts as a duplicate,
+/// and whose players know each other: a network, or a server outside of networks.
+pub(crate) fn scope<'a>(network: Option<&str>, server: &'a str) -> Cow<'a, str> {
+    match network {
+        Some(network) => scope_of_network(network).into(),
+        None => server.into(),
+    }
+}
+
+/// The name of the scope of a network.
+pub(crate) fn scope_of_network(network: &str) -> String {
+    // Cannot be the id of a server, which has no spaces.
+    format!("network {network}")
 }
 
 #[derive(Debug)]
 struct Login {
+    scope: Arc<str>,
+    uuid: [u8; 16],
+    /// In lower case, if it is not proved.
+    name: Option<Arc<str>>,
     /// Set to end the session of this login, so that another can take its place.
-    replaced: Flag,
+    replaced: Arc<Flag>,
     /// Set when the entry is removed.
     gone: Flag,
     /// The player, once in the game.
@@ -73,7 +95,6 @@ impl Login {
 #[derive(Debug)]
 pub(crate) struct RosterEntry {
     roster: Arc<Roster>,
-    keys: Vec<Key>,
     login: Arc<Login>,
 }
 
@@ -95,13 +116,11 @@ impl Roster {
         name: Option<&str>,
         policy: DuplicateLogin,
     ) -> Result<RosterEntry, Duplicate> {
-        let scope: Arc<str> = scope.into();
-        let mut keys = vec![Key::Uuid(Arc::clone(&scope), uuid)];
-        keys.extend(name.map(|name| Key::Name(scope, name.to_lowercase())));
+        let name: Option<Arc<str>> = name.map(|name| name.to_lowercase().into());
         let refused_at = Instant::now() + ENDING_WAIT;
         let replacing = async {
             loop {
-                let other = match self.take(&keys) {
+                let other = match self.take(scope, uuid, name.as_ref()) {
                     Ok(entry) => return Ok(entry),
                     Err(other) => other,
                 };
@@ -124,73 +143,105 @@ impl Roster {
     /// Whether a client in this scope has ended its stream and its backend has not. The
     /// same player can take the place of such a login.
     pub(crate) fn has_leaving(&self, scope: &str) -> bool {
-        let logins = self.lock();
-        let mut of_scope = logins.iter().filter(|(key, _)| key.scope() == scope);
-        of_scope.any(|(_, login)| login.is_leaving())
+        let scopes = self.lock();
+        let scope = scopes.get(scope);
+        scope.is_some_and(|scope| scope.by_uuid.values().any(|login| login.is_leaving()))
     }
 
-    /// The players in the game of a network, sorted by name.
-    pub(crate) fn players_in(&self, network: &str) -> Vec<Arc<PlayerHandle>> {
-        self.players(|player| player.network() == Some(network))
+    /// The players in the game of a scope, by their names.
+    pub(crate) fn players_in(&self, scope: &str) -> Vec<Arc<PlayerHandle>> {
+        let scopes = self.lock();
+        let players = scopes.get(scope).into_iter().flat_map(Scope::players);
+        let players = players.map(Arc::clone).collect();
+        drop(scopes);
+        by_name(players)
     }
 
-    /// The player of this name in the game of a network. Upper and lower case do not matter.
-    pub(crate) fn find(&self, network: &str, name: &str) -> Option<Arc<PlayerHandle>> {
-        let is_named = |player: &PlayerHandle| player.name().eq_ignore_ascii_case(name);
-        let found = self.players(|player| player.network() == Some(network) && is_named(player));
-        // If only some names are proved, two can differ in upper and lower case only.
-        let exact = found.iter().find(|player| player.name() == name);
-        exact.or(found.first()).cloned()
-    }
-
-    /// All players in the game of the intercepted modes, sorted by name.
+    /// All players in the game of the intercepted modes, by their names.
     pub(crate) fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
-        self.players(|_| true)
+        let scopes = self.lock();
+        let players = scopes.values().flat_map(Scope::players);
+        let players = players.map(Arc::clone).collect();
+        drop(scopes);
+        by_name(players)
     }
 
-    fn players(&self, is_wanted: impl Fn(&PlayerHandle) -> bool) -> Vec<Arc<PlayerHandle>> {
-        let logins = self.lock();
-        // Each player has one key with a player id.
-        let logins = logins
-            .iter()
-            .filter(|(key, _)| matches!(key, Key::Uuid(..)));
-        let players = logins.filter_map(|(_, login)| login.player.get());
-        let players = players.filter(|player| !player.is_leaving() && is_wanted(player));
-        let mut players: Vec<_> = players.map(Arc::clone).collect();
-        players.sort_by(|a, b| a.name().cmp(b.name()));
-        players
+    /// The number of these players in the game of a scope.
+    pub(crate) fn count_in(&self, scope: &str, is_one: impl Fn(&PlayerHandle) -> bool) -> usize {
+        let scopes = self.lock();
+        let players = scopes.get(scope).into_iter().flat_map(Scope::players);
+        players.filter(|player| is_one(player)).count()
     }
 
-    /// Takes all keys or none. The error is a login that has one of them.
-    fn take(self: &Arc<Self>, keys: &[Key]) -> Result<RosterEntry, Arc<Login>> {
-        let mut logins = self.lock();
-        if let Some(other) = keys.iter().find_map(|key| logins.get(key)) {
-            return Err(Arc::clone(other));
+    /// The player of this name in the game of a scope, in any case of its letters.
+    pub(crate) fn find(&self, scope: &str, name: &str) -> Option<Arc<PlayerHandle>> {
+        let scopes = self.lock();
+        let players = scopes.get(scope)?.players();
+        let named = players.filter(|player| player.name().eq_ignore_ascii_case(name));
+        // Where some names are proved and others are not, two can differ in case alone.
+        let found = named.min_by_key(|player| (player.name() != name, player.name()));
+        found.cloned()
+    }
+
+    /// One player in the game of each server of a scope, by the id of the server.
+    pub(crate) fn one_on_each(&self, scope: &str) -> HashMap<Arc<str>, Arc<PlayerHandle>> {
+        let scopes = self.lock();
+        let players = scopes.get(scope).into_iter().flat_map(Scope::players);
+        let in_game = players.filter(|player| player.is_available());
+        let by_server = in_game.map(|player| (player.server(), Arc::clone(player)));
+        by_server.collect()
+    }
+
+    /// Enters a login. The error is one that is in its way.
+    fn take(
+        self: &Arc<Self>,
+        scope: &str,
+        uuid: [u8; 16],
+        name: Option<&Arc<str>>,
+    ) -> Result<RosterEntry, Arc<Login>> {
+        let mut scopes = self.lock();
+        if let Some(logins) = scopes.get(scope) {
+            let by_name = || logins.by_name.get(name?);
+            if let Some(other) = logins.by_uuid.get(&uuid).or_else(by_name) {
+                return Err(Arc::clone(other));
+            }
         }
+        let scope = match scopes.get_key_value(scope) {
+            Some((scope, _)) => Arc::clone(scope),
+            None => scope.into(),
+        };
         let login = Arc::new(Login {
-            replaced: Flag::default(),
+            scope: Arc::clone(&scope),
+            uuid,
+            name: name.cloned(),
+            replaced: Arc::default(),
             gone: Flag::default(),
             player: OnceLock::new(),
         });
-        for key in keys {
-            logins.insert(key.clone(), Arc::clone(&login));
+        let logins = scopes.entry(scope).or_default();
+        logins.by_uuid.insert(uuid, Arc::clone(&login));
+        if let Some(name) = name {
+            logins.by_name.insert(Arc::clone(name), Arc::clone(&login));
         }
         Ok(RosterEntry {
             roster: Arc::clone(self),
-            keys: keys.to_vec(),
             login,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Login>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Scope>> {
         // A panic under the lock leaves the value consistent.
-        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many keys are taken.
+    /// How many player ids and unproved names are taken.
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.lock().len()
+        let scopes = self.lock();
+        let logins = scopes.values();
+        logins
+            .map(|logins| logins.by_uuid.len() + logins.by_name.len())
+            .sum()
     }
 }
 
@@ -202,24 +253,35 @@ impl RosterEntry {
     }
 
     /// Set when another login of the player replaces this one.
-    pub(crate) fn replaced(&self) -> &Flag {
+    pub(crate) fn replaced(&self) -> &Arc<Flag> {
         &self.login.replaced
     }
 }
 
 impl Drop for RosterEntry {
     fn drop(&mut self) {
-        let mut logins = self.roster.lock();
-        for key in self.keys.drain(..) {
-            if let Entry::Occupied(entry) = logins.entry(key)
-                && Arc::ptr_eq(entry.get(), &self.login)
-            {
-                entry.remove();
+        let Login {
+            scope, uuid, name, ..
+        } = &*self.login;
+        let mut scopes = self.roster.lock();
+        if let Some(logins) = scopes.get_mut(scope) {
+            // Both are of this login: while they are taken, no other can have them.
+            logins.by_uuid.remove(uuid);
+            if let Some(name) = name {
+                logins.by_name.remove(name);
+            }
+            if logins.by_uuid.is_empty() {
+                scopes.remove(scope);
             }
         }
-        drop(logins);
+        drop(scopes);
         self.login.gone.set();
     }
+}
+
+fn by_name(mut players: Vec<Arc<PlayerHandle>>) -> Vec<Arc<PlayerHandle>> {
+    players.sort_by(|a, b| a.name().cmp(b.name()));
+    players
 }
 
 #[cfg(test)]
@@ -291,6 +353,10 @@ mod tests {
         assert!(!second.replaced().is_set());
         drop(second);
         assert_eq!(roster.len(), 0);
+        assert!(
+            roster.lock().is_empty(),
+            "a scope without logins is removed"
+        );
     }
 
     /// A login that does not end in time keeps its entry, and the second one is refused.
