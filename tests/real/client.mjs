@@ -12,7 +12,7 @@ import net from "node:net";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import mc from "minecraft-protocol";
-import { BURST_CHANNEL, CROWD_CHANNEL, ECHO_CHANNEL, emit, isMain, pieces, plainText, within } from "./common.mjs";
+import { BURST_CHANNEL, CROWD_CHANNEL, ECHO_CHANNEL, emit, isMain, PATIENCE_MS, pieces, plainText, within } from "./common.mjs";
 import { accessToken, profileId } from "./session_server.mjs";
 
 /** The port that the handshake names unless a test wants another one. */
@@ -22,7 +22,7 @@ export const GAME_PORT = 25565;
  * How long, in milliseconds, packets may arrive after the socket has ended: the
  * library tells of the end while it still decompresses what came before it.
  */
-const AFTERMATH_MS = 1000;
+const AFTERMATH_MS = 30_000;
 
 // The library would dial the host of its handshake; its `connect` option dials
 // for it. Both a status ping and a login then name the same virtual host.
@@ -82,6 +82,7 @@ export function join({
     username: name,
     hideErrors: true,
     connect: dialling(address),
+    checkTimeoutInterval: PATIENCE_MS,
     ...(session === undefined ? {} : authenticated(name, session)),
   });
 

@@ -21,6 +21,12 @@ export const CROWD_CHANNEL = "infrarust:crowd";
  */
 export const PIECE_BYTES = 16 * 1024;
 
+/**
+ * What the libraries wait for a player who is slow, in milliseconds: more than any job
+ * takes, since one program is all players and servers, and a slow machine delays them all.
+ */
+export const PATIENCE_MS = 600_000;
+
 /** Writes one event as one line of JSON to standard output. */
 export function emit(event, fields = {}) {
   process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);

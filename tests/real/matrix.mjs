@@ -93,7 +93,7 @@ const BETWEEN = [
 const PARALLEL = 4;
 
 /** How long one job may take, in milliseconds; most take less than 500 on a fast machine. */
-const JOB_MS = 60_000;
+const JOB_MS = 240_000;
 
 /** The protocol version since which texts are NBT behind the login (1.20.3). */
 const NBT_TEXTS = 765;
@@ -123,7 +123,7 @@ const CROWD_PAUSE_MS = 1000;
 const SWITCHES = 10;
 
 /** How long a crowd may take, in milliseconds. */
-const CROWD_MS = 180_000;
+const CROWD_MS = 480_000;
 
 /** What a backend tells a player whom it kicks. */
 const kickText = (version) => `kicked by the backend of ${version}`;
@@ -439,7 +439,9 @@ const jobs = {
     const twice = new Promise((resolve) => (resolveTwice = resolve));
     const onChat = (text) => {
       read.push(text);
-      if (read.filter((line) => line === greeting).length === 2) resolveTwice();
+      // Both, and what he reads about the move.
+      const greetings = read.filter((line) => line === greeting).length;
+      if (greetings === 2 && read.length >= 3) resolveTwice();
     };
     const options = { world: 2, stay: true, onChat };
     const found = await enter(job, context, name, options, { at: "play" }, {});

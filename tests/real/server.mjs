@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import mc from "minecraft-protocol";
 import minecraftData from "minecraft-data";
 import nbt from "prismarine-nbt";
-import { BURST_CHANNEL, CROWD_CHANNEL, ECHO_CHANNEL, emit, isMain, pieces, stdinEnd } from "./common.mjs";
+import { BURST_CHANNEL, CROWD_CHANNEL, ECHO_CHANNEL, emit, isMain, PATIENCE_MS, pieces, stdinEnd } from "./common.mjs";
 
 /** How often a player in the play state is sent a keep alive, in milliseconds. */
 const KEEP_ALIVE_MS = 1000;
@@ -193,6 +193,7 @@ export async function startServer({
     "online-mode": online,
     maxPlayers: 20,
     checkTimeoutInterval: KEEP_ALIVE_MS,
+    kickTimeout: PATIENCE_MS,
     // What clients older than 1.7 are told, whose ping names no host.
     motd: motdOf(version, online, "nobody"),
     hideErrors: true,

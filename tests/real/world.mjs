@@ -13,7 +13,7 @@ import { parseArgs } from "node:util";
 import squid from "flying-squid";
 import mineflayer from "mineflayer";
 import { authenticated, dialling, GAME_PORT } from "./client.mjs";
-import { eachBatch, emit, runToEnd, within } from "./common.mjs";
+import { eachBatch, emit, PATIENCE_MS, runToEnd, within } from "./common.mjs";
 import { startSessionServer } from "./session_server.mjs";
 
 /** Versions that `flying-squid` names as tested and that work without a proxy. */
@@ -26,7 +26,7 @@ const VIEW_CHUNKS = 2;
 const CHUNKS_MIN = (2 * VIEW_CHUNKS) ** 2;
 
 /** How long one job may take, in milliseconds. */
-const JOB_MS = 90_000;
+const JOB_MS = 240_000;
 
 /** What a server wrote to each player in the play state, by name. */
 const written = new Map();
@@ -49,7 +49,7 @@ async function startWorld(version) {
     generation: { name: "diamond_square", options: { worldHeight: 80, seed: 1 } },
     gameMode: 1,
     difficulty: 0,
-    kickTimeout: 30_000,
+    kickTimeout: PATIENCE_MS,
     motd: "world",
     logging: false,
     plugins: {},
@@ -104,6 +104,7 @@ async function visit(job, context, world) {
     hideErrors: true,
     logErrors: false,
     connect: dialling(context.address),
+    checkTimeoutInterval: PATIENCE_MS,
     ...(job.proves ? authenticated(name, context.session) : {}),
   });
   const failed = new Promise((_, reject) => {
@@ -136,7 +137,7 @@ async function visit(job, context, world) {
     world.server.broadcast(others);
     await there;
   }
-  const step = (what, promise) => within(JOB_MS / 3, what, Promise.race([promise, failed]));
+  const step = (what, promise) => within(JOB_MS, what, Promise.race([promise, failed]));
   try {
     const enough = () => chunks >= CHUNKS_MIN;
     await step("chunks", heard(bot._client, "packet", enough));

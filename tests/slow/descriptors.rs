@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use infrarust::config::model::Relay;
 use infrarust::forward::{End, Forwarders, pipe};
+use infrarust_test_support::blocking_until;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,9 +21,6 @@ use crate::{connected, session};
 const SESSIONS: usize = 24;
 
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
-
-/// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Open descriptors by kind: `socket`, `pipe`, and the rest.
 fn descriptors() -> HashMap<String, usize> {
@@ -144,11 +142,7 @@ fn count_descriptors() {
     // The threads go with the last handle, and their pools with them.
     drop(runtime);
     drop(forwarders);
-    let since = Instant::now();
-    while relay_threads() > 0 {
-        assert!(since.elapsed() < PATIENCE, "a relay thread goes on");
-        std::thread::yield_now();
-    }
+    blocking_until("the relay threads to end", || relay_threads() == 0);
     assert_eq!(count(&descriptors(), "pipe"), count(&before, "pipe"));
 }
 

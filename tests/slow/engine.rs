@@ -5,8 +5,10 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
+use infrarust_test_support::{PATIENCE, blocking_until};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
@@ -75,20 +77,22 @@ impl Engine {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut log = BufReader::new(dockerd.stderr.take().unwrap()).lines();
+        let log = BufReader::new(dockerd.stderr.take().unwrap()).lines();
         self.dockerd = Some(dockerd);
-        let mut said = Vec::new();
-        loop {
-            let line = log
-                .next()
-                .unwrap_or_else(|| panic!("the engine ended: {said:#?}"));
-            said.push(line.unwrap());
-            if said.last().unwrap().contains("API listen on") {
-                break;
+        // To its end: a pipe that nobody reads would hold the engine.
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in log.map_while(Result::ok) {
+                let _ = sender.send(line);
             }
+        });
+        let mut printed: Vec<String> = Vec::new();
+        while !printed.iter().any(|line| line.contains("API listen on")) {
+            let line = lines.recv_timeout(PATIENCE);
+            let line =
+                line.unwrap_or_else(|why| panic!("the engine is not there: {why}: {printed:#?}"));
+            printed.push(line);
         }
-        // It must not be held up by a pipe that nobody reads.
-        std::thread::spawn(move || log.for_each(drop));
     }
 
     /// Ends the engine and leaves its containers as they are.
@@ -111,9 +115,7 @@ impl Engine {
         let path = self.folder().join("exec/containerd/containerd.pid");
         let pid = Pid::from_raw(fs::read_to_string(path).unwrap().trim().parse().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
-        while kill(pid, None).is_ok() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        blocking_until("the end of the runtime", || kill(pid, None).is_err());
     }
 
     /// Runs a command of the engine, and returns its output.

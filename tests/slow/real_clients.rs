@@ -37,7 +37,7 @@ const START: Duration = Duration::from_secs(120);
 
 /// How long one batch of the matrix may take, of which there are three; each took
 /// about 20 s on two cores.
-const BATCH: Duration = Duration::from_secs(600);
+const BATCH: Duration = Duration::from_secs(780);
 
 /// How long `status.py` waits for each answer, in seconds: more than the 10 s
 /// that the proxy gives a client whose bytes may not be complete.

@@ -14,7 +14,7 @@ use infrarust::config::model::Relay;
 use infrarust::forward::{End, Forwarders, Side};
 use infrarust_test_support::library::build;
 use infrarust_test_support::program::Program;
-use infrarust_test_support::{FakeBackend, FakeClient, server};
+use infrarust_test_support::{FakeBackend, FakeClient, PATIENCE, blocking_until, server};
 use nix::sys::signal::Signal;
 
 use crate::alone::blocking_alone;
@@ -103,10 +103,26 @@ fn relay_under_strace(relay: Relay, peers: impl FnOnce(TcpStream, TcpStream)) ->
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let (player, _) = listener.accept().unwrap();
-    let (server, _) = listener.accept().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let [player, server] = [(); 2].map(|()| {
+        let mut accepted = None;
+        blocking_until("a connection of the relay", || {
+            assert_eq!(child.try_wait().unwrap(), None, "the relay has ended");
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        });
+        let (stream, _) = accepted.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    });
     peers(player, server);
-    assert!(child.wait().unwrap().success());
+    let mut status = None;
+    blocking_until("the end of the relay", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert!(status.unwrap().success());
     account(&std::fs::read_to_string(trace.path()).unwrap())
 }
 
@@ -328,7 +344,7 @@ fn bytes_after_a_rewritten_host_stay_in_the_kernel() {
         program.exit_code().await;
     });
     // The tracer ends behind the program.
-    let end = std::time::Instant::now() + infrarust_test_support::PATIENCE;
+    let end = std::time::Instant::now() + PATIENCE;
     let said = loop {
         let said = std::fs::read_to_string(trace.path()).unwrap();
         if said.contains("+++ exited with 0 +++") && said.ends_with("+++\n") {

@@ -1,8 +1,10 @@
 //! The program as a process, observed through its log.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,7 +13,22 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::{within, write_config};
+use crate::{CHECK_PERIOD, PATIENCE, within, write_config};
+
+/// Starts a program that a test may just have copied: as long as a child that another
+/// thread starts has the file open for writing, the system refuses.
+fn spawn(command: &mut Command) -> Child {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                assert!(Instant::now() < end, "{error}");
+                std::thread::sleep(CHECK_PERIOD);
+            }
+            started => return started.unwrap(),
+        }
+    }
+}
 
 /// The program, with its JSON log.
 pub struct Program {
@@ -58,7 +75,7 @@ impl Program {
             .stderr(Stdio::null())
             .kill_on_drop(true);
         adjust(&mut command);
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         let log = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, log, folder }
     }
