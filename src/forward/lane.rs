@@ -61,7 +61,7 @@ pub(super) struct Buffers {
     output: Vec<u8>,
     zlib: Zlib,
     pub(super) spare: SpareBuffers,
-    /// Whether the driver encrypts the bytes of [`Lane::encryption`].
+    /// Whether the driver encrypts the bytes of an [`Encryption`].
     driver_encrypts: bool,
     #[cfg(target_os = "linux")]
     pub(super) pipes: Pool,
