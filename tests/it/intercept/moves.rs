@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use infrarust_test_support::game::{self, Ids, Speaker};
+use tokio::time::timeout;
 
 use super::admit;
 use super::channel::{answer, play, utf};
@@ -63,7 +64,7 @@ async fn a_flood_of_requests() {
     cross(&mut client, &mut first, &mut second, protocol, 2).await;
     both_ways(&mut client, &mut second, protocol).await;
     for backend in [&b, &c] {
-        let more = tokio::time::timeout(Duration::ZERO, backend.listener.accept()).await;
+        let more = timeout(Duration::ZERO, backend.listener.accept()).await;
         assert!(more.is_err());
     }
     drop((client, second));
@@ -189,15 +190,23 @@ async fn a_server_that_floods_during_a_switch() {
         connect(&mut first, protocol, "b").await;
         let (mut second, ..) = game::accept(&b).await;
         let chunk = first.framed(0x22, &[7; 30_000]);
+        let mut at = 0;
         let full = Duration::from_millis(200);
-        while let Ok(()) = tokio::time::timeout(full, first.send_raw(&chunk)).await {}
+        within("a full connection", async {
+            while timeout(full, first.writable()).await.is_ok() {
+                first.flood(&chunk, &mut at);
+            }
+        })
+        .await;
         admit(&mut second, protocol).await;
         if protocol < 764 {
             second.send(ids.join, &join_game(protocol, 2)).await;
         }
         let flood = tokio::spawn(async move {
-            while first.try_send(&chunk).is_some() {
+            loop {
+                first.flood(&chunk, &mut at);
                 first.writable().await;
+                tokio::task::yield_now().await;
             }
         });
         let wanted = if protocol < 764 {

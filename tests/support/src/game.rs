@@ -106,6 +106,14 @@ impl Speaker {
         self.stream.try_write(bytes).ok()
     }
 
+    /// Sends this frame again and again, from the byte `*at` on, until the connection
+    /// accepts no more. A later call continues where the frame was cut.
+    pub fn flood(&self, frame: &[u8], at: &mut usize) {
+        while let Some(bytes) = self.try_send(&frame[*at..]) {
+            *at = (*at + bytes) % frame.len();
+        }
+    }
+
     /// Encrypts both directions from the next byte on.
     pub fn encrypt(&mut self, secret: [u8; 16]) {
         self.ciphers = Some((Cfb8::new(secret), Cfb8::new(secret)));
