@@ -1,4 +1,5 @@
-//! What reading a player's first packets costs, and writing them again.
+//! Measures how long it takes to read the first packets of a player and to write them
+//! again.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -24,7 +25,7 @@ fn numbers(c: &mut Criterion) {
 
 fn packets(c: &mut Criterion) {
     let host = "play.example.com";
-    // Protocol, host, port, intent: a login.
+    // Protocol version, host, port, and the intent of a login.
     let mut body = Vec::new();
     varint::encode(PROTOCOL, &mut body);
     varint::encode(i32::try_from(host.len()).unwrap(), &mut body);

@@ -1,5 +1,5 @@
-//! How long it takes to read and check a folder of server files, and to look
-//! whether something in it has changed.
+//! Measures how long it takes to read and check a folder of server files, and to find out
+//! whether one of them has changed.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -53,7 +53,7 @@ fn load_folders(c: &mut Criterion) {
     group.finish();
 }
 
-/// The proxy does this all the time, so that it has to be cheap.
+/// The proxy does this at regular intervals, so that it has to be cheap.
 fn check_folders(c: &mut Criterion) {
     let mut group = c.benchmark_group("look");
     for count in [100_u64, 10_000] {

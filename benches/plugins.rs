@@ -1,5 +1,5 @@
-//! What asking a plugin costs, beside a call of a trait object that does the
-//! same in this program.
+//! Measures what a call of a plugin costs, compared with a call of a trait object that does
+//! the same in this program.
 //!
 //! The plugins are built from this workspace in release, and loaded as a proxy
 //! loads them. `docs/plugin-performance.md` has the results and their
@@ -128,7 +128,7 @@ mod linux {
 
     type Answer<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
-    /// What a plugin is asked, without a border.
+    /// The same questions as a plugin gets, without the binary interface in between.
     trait Direct: Send + Sync {
         fn rewrite(&self, client: &Client<'_>, current: &str) -> Result<Option<String>, String>;
         fn login<'a>(&'a self, client: &'a Client<'_>, player: &'a Player<'_>) -> Answer<'a>;
@@ -174,7 +174,7 @@ mod linux {
         fn session(&self, _: &Client<'_>, _: &Player<'_>, _: &SessionEvent<'_>) {}
     }
 
-    /// Polls until it is done, as a worker would that has nothing else to do.
+    /// Polls until the future is done, like a worker that has no other task.
     fn finish<F: Future>(future: F) -> F::Output {
         let mut future = pin!(future);
         let mut cx = Context::from_waker(Waker::noop());
@@ -289,8 +289,9 @@ mod linux {
         }
     }
 
-    /// Packets: the look-up for one that nobody has named, and lines of chat that a
-    /// plugin sees or changes, on this thread and as a session has them asked.
+    /// Packets: the look-up of a packet that no plugin has asked for, and chat messages
+    /// that a plugin sees or changes, called on this thread and called as a session calls
+    /// them.
     pub(crate) fn packets(c: &mut Criterion) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let _entered = runtime.enter();
@@ -375,13 +376,13 @@ mod linux {
         }
     }
 
-    /// Images stay mapped, so that these rounds are few.
+    /// Loaded plugins stay in memory until the process ends, so that the rounds are few.
     pub(crate) fn load_and_check(c: &mut Criterion) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let environment = environment(&runtime, folder.path());
         let file = build("infrarust-plugin-domain-rewrite", "domain_rewrite");
-        // What is behind the last section belongs to no segment.
+        // Bytes behind the last section belong to no segment.
         let megabyte = folder.path().join("megabyte.so");
         let mut bytes = std::fs::read(&file).unwrap();
         bytes.resize(bytes.len().max(1_000_000), 0);
@@ -420,7 +421,7 @@ mod linux {
                 for _ in 0..rounds {
                     number += 1;
                     if number % 30 == 0 {
-                        // One host loads a plugin so often and no more.
+                        // A host has a limit for the loads of one plugin.
                         host.reload(Vec::new(), None).unwrap();
                         host = load(&environment, spec("again", &megabyte, RULES));
                     }

@@ -1,4 +1,4 @@
-//! What a pipe costs from a worker's pool, and what a new one would cost.
+//! Measures what a pipe from a worker's pool costs, compared with a new pipe.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

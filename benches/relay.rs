@@ -1,12 +1,11 @@
-//! What relaying costs, beside an installed HAProxy: the figures of
-//! `docs/performance.md`. `benches/relay.sh` runs it.
+//! Measures what relaying costs, compared with HAProxy where it is installed. These are the
+//! figures of `docs/performance.md`. `benches/relay.sh` runs it.
 //!
-//! Each relay gets as many cores as it has workers, players and backends the
-//! others, or all where none is left. What a
-//! relay costs is read from the kernel (`/proc/<pid>/task/*/schedstat`). The
-//! relays take turns, a fresh process for each measurement, and the tables
-//! show medians and ratios: those hold on other machines, absolute figures
-//! do not.
+//! Each relay gets as many cores as it has workers. Players and backends get the other
+//! cores, or all cores if none is left. What a relay costs is read from the kernel
+//! (`/proc/<pid>/task/*/schedstat`). The relays take turns, a fresh process for each
+//! measurement, and the tables show medians and ratios: those hold on other machines,
+//! absolute figures do not.
 
 #![allow(
     missing_docs,
@@ -77,7 +76,7 @@ fn main() {
         let mut measured = vec![Vec::new(); relays.len()];
         for round in 0..rounds {
             for turn in 0..relays.len() {
-                // One later each round, so that nobody always follows the same one.
+                // Each round begins with another relay, so that none always runs first.
                 let index = (turn + round) % relays.len();
                 let figures = runtime.block_on(load::measure(scenario, relays[index], seconds));
                 measured[index].push(figures);
@@ -95,8 +94,8 @@ fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
         .unwrap_or(default)
 }
 
-/// A table: medians, and the median of the ratios of the first figure to that of each base
-/// in the same round.
+/// Prints a table: the medians, and the median of the ratios of the first figure to that of
+/// each base in the same round.
 #[cfg(target_os = "linux")]
 fn print(scenario: &load::Scenario, relays: &[&relays::Relay], measured: &[Vec<Vec<f64>>]) {
     let medians: Vec<Vec<f64>> = measured

@@ -1,6 +1,7 @@
 //! How long a look-up of a route takes, with few routes and with many.
 //!
-//! A host that only `*` takes has been through everything that the table holds.
+//! A host that matches only `*` is the worst case: every other pattern has been tried
+//! before.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

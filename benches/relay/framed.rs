@@ -1,8 +1,8 @@
-//! Players in the game, with traffic of real frames: what an intercepting proxy
-//! meets, which has to know where each of them ends.
+//! Players in the game, with traffic of real frames. An intercepting proxy has to find the
+//! end of each frame.
 //!
-//! Players and backends are one thread with one epoll(7), so that they cost
-//! little beside the relay. Players decrypt and walk all that they get.
+//! Players and backends are one thread with one epoll(7), so that they cost little beside
+//! the relay. Players decrypt all that they get, and find each frame in it.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -27,21 +27,21 @@ const JOIN_GAME: i32 = 0x23;
 const MOVE: u8 = 0x26;
 /// A line of chat.
 const CHAT: u8 = 0x0F;
-/// No packet of that version: it holds when it was sent.
+/// This id belongs to no packet of that version: the body is the time at which it was sent.
 const STAMP: u8 = 0x7E;
 /// A position of a player.
 const POSITION: u8 = 0x0D;
 const CHUNK: u8 = 0x20;
 const SECRET: [u8; 16] = *b"relay benchmark ";
-/// What backends that compress announce, as the game does.
+/// The compression threshold that backends announce, as servers of the game do, in bytes.
 const THRESHOLD: i32 = 256;
 
-/// With what names begin that the session service does not answer.
+/// The session service does not answer about names that begin with this letter.
 const UNANSWERED: char = 'w';
-/// Logins that are made at the same time.
+/// How many logins run at the same time.
 const LOGINS_AT_ONCE: usize = 8;
 const LOGIN_MAX: Duration = Duration::from_secs(20);
-/// Bursts and packets of a player in a second.
+/// How many bursts a player gets, and how many packets it sends, in each second.
 const TICKS: u32 = 20;
 
 /// What backends send at each tick.
@@ -76,7 +76,7 @@ pub const LOGIN_FIGURES: &[&str] = &[
 ];
 pub const IDLE_FIGURES: &[&str] = &["bytes / session", "descriptors / session"];
 
-/// What players do before they are measured.
+/// How long players play before the measurement begins.
 const WARM_UP: Duration = Duration::from_millis(700);
 
 /// Sends bursts to players and packets back.
@@ -101,8 +101,9 @@ pub fn play(relay: &Relay, play: Play, time: Duration) -> Vec<f64> {
     ]
 }
 
-/// The same, first without other players, and then while this number of logins waits for
-/// a session service that does not answer; all answer the encryption request at once.
+/// Like [`play`], first without other logins, and then while this number of logins waits
+/// for a session service that does not answer. All of them answer the encryption request at
+/// once.
 pub fn play_beside_logins(relay: &Relay, play: Play, logins: usize, time: Duration) -> Vec<f64> {
     let world = World::start(relay);
     let sessions = world.open(0..play.players);
@@ -135,9 +136,9 @@ pub fn play_beside_logins(relay: &Relay, play: Play, logins: usize, time: Durati
     vec![p99_with / p99, p99, p99_with, p50, p50_with]
 }
 
-/// What a session holds in which nothing happens any more.
+/// Measures the memory and the descriptors of a session in which nothing happens any more.
 pub fn idle(relay: &Relay) -> Vec<f64> {
-    // What the first ones make, all share.
+    // The first sessions cause allocations that all sessions share.
     const FIRST: usize = 200;
     const SESSIONS: usize = 1200;
     const PLAY: Duration = Duration::from_millis(500);
@@ -189,11 +190,11 @@ struct World {
     compresses: bool,
 }
 
-/// A player's end of a session, and its backend's.
+/// The two ends of a session: the player's and its backend's.
 struct Session {
     player: TcpStream,
     server: TcpStream,
-    /// What the player decrypts and encrypts with.
+    /// The ciphers with which the player decrypts and encrypts.
     ciphers: Option<(Cipher, Cipher)>,
     /// Whether the player reads frames with compression.
     is_compressed: bool,
@@ -211,7 +212,7 @@ impl World {
         }
     }
 
-    /// Logs in players with these numbers.
+    /// Logs in the players with these numbers.
     fn open(&self, numbers: std::ops::Range<usize>) -> Vec<Session> {
         let first = numbers.start;
         let (tell, players) = mpsc::channel();
@@ -230,8 +231,8 @@ impl World {
             let mut servers: Vec<Option<TcpStream>> = numbers.clone().map(|_| None).collect();
             while servers.iter().any(Option::is_none) {
                 let (stream, _) = self.backend.accept().unwrap();
-                // A relay that knows nothing of logins also passes on the connection
-                // that only found out whether it listens.
+                // A relay that does not read logins also forwards the connection that only
+                // tested whether it listens.
                 if let Some((number, stream)) = self.welcome(stream) {
                     servers[number - first] = Some(stream);
                 }
@@ -307,8 +308,8 @@ impl Login {
         self.stream.write_all(&first).unwrap();
     }
 
-    /// Up to the encryption request, for a name that the session service does not
-    /// answer; with the response, which is not sent.
+    /// Runs the login up to the encryption request, for a name about which the session
+    /// service does not answer. Returns the encryption response too, which is not sent yet.
     fn up_to_encryption(mut self, number: usize) -> (Self, Vec<u8>) {
         self.begin(&format!("{UNANSWERED}{number:07}"));
         let packet = self.frame().expect("an encryption request");
@@ -316,7 +317,7 @@ impl Login {
         (self, encryption_response(&packet[1..]))
     }
 
-    /// Into the game.
+    /// Runs the login until the player is in the game.
     fn run(mut self, number: usize) -> Self {
         self.begin(&format!("p{number:07}"));
         loop {
@@ -339,7 +340,7 @@ impl Login {
         self.ciphers = Some((Cipher::new(&SECRET), Cipher::new(&SECRET)));
     }
 
-    /// The next packet; `None` at the end of the stream. Reads nothing behind it.
+    /// Reads the next packet, and no byte behind it; `None` at the end of the stream.
     fn frame(&mut self) -> Option<Vec<u8>> {
         let mut head = Vec::new();
         let length = loop {
@@ -365,7 +366,7 @@ impl Login {
     }
 }
 
-/// The response to this encryption request, as a frame.
+/// The encryption response to this request, as a frame.
 fn encryption_response(request: &[u8]) -> Vec<u8> {
     let mut rest = &request[1..];
     let mut array = || {
@@ -384,7 +385,8 @@ fn encryption_response(request: &[u8]) -> Vec<u8> {
     frame(&response, false)
 }
 
-/// Confirms whoever is asked about, except [`UNANSWERED`] names; its address.
+/// Starts a session service that confirms every player, and does not answer about
+/// [`UNANSWERED`] names. Returns its address.
 fn start_session_service() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hasJoined", listener.local_addr().unwrap());
@@ -422,7 +424,7 @@ struct End {
     cipher: Option<(Cipher, Cipher)>,
     is_compressed: bool,
     walker: Walker,
-    /// What did not fit into the socket.
+    /// Bytes that did not fit into the send buffer of the socket.
     pending: Vec<u8>,
 }
 
@@ -462,7 +464,7 @@ impl End {
         self.pending.drain(..sent);
     }
 
-    /// How many messages have come; with the times in them.
+    /// Reads what has come. Returns the number of messages and the times in them.
     fn receive(&mut self, buffer: &mut [u8], stamps: impl FnMut(u64)) -> usize {
         let bytes = match self.stream.read(buffer) {
             Ok(0) => panic!("a session ended"),
@@ -477,7 +479,7 @@ impl End {
     }
 }
 
-/// Finds frames, and in those that end a message when it was sent.
+/// Finds frames, and reads the time of sending from the frame that ends a message.
 #[derive(Default)]
 struct Walker {
     head: Vec<u8>,
@@ -529,7 +531,7 @@ impl Walker {
 
 /// All players and backends.
 struct Swarm {
-    /// Player and backend of each session in turn.
+    /// For each session the player's end, then the backend's.
     ends: Vec<End>,
     epoll: Epoll,
     bursts: VecDeque<(Instant, usize)>,
@@ -542,7 +544,7 @@ struct Swarm {
     /// How many small frames were sent to players.
     frames: usize,
     received: usize,
-    /// In µs.
+    /// In microseconds.
     latencies: Vec<f64>,
 }
 
@@ -561,8 +563,8 @@ impl Swarm {
         }
         let began = Instant::now();
         let period = Duration::from_secs(1) / TICKS;
-        // 50 players share a server and its ticks, which fall together with
-        // those of no other; what players send falls together with nothing.
+        // 50 players share a server and its ticks. No two servers tick at the same moment,
+        // and no two players send at the same moment.
         let due = |at: u32, of: u32| began + period * at / of;
         let count = u32::try_from(ends.len() / 2).unwrap();
         let servers = count.div_ceil(50);
@@ -588,7 +590,8 @@ impl Swarm {
 
     fn run(&mut self, time: Duration) -> Duration {
         let (began, period) = (Instant::now(), Duration::from_secs(1) / TICKS);
-        // What was to be done while nobody ran is left out.
+        // The schedule is moved by the time since the last run, so that missed ticks are
+        // left out.
         for queue in [&mut self.bursts, &mut self.answers] {
             let late = queue
                 .front()
@@ -626,7 +629,7 @@ impl Swarm {
         }
     }
 
-    /// The median and the 99th percentile of the latencies, in µs.
+    /// The median and the 99th percentile of the latencies, in microseconds.
     fn quantiles(&mut self) -> [f64; 2] {
         self.latencies.sort_by(f64::total_cmp);
         [50, 99].map(|percent| {
@@ -635,7 +638,7 @@ impl Swarm {
         })
     }
 
-    /// Until everything that was sent has come.
+    /// Runs until all messages that were sent have arrived.
     fn finish(&mut self) {
         while self.receive(Duration::from_millis(200)) > 0 || self.flush() {}
     }
@@ -660,7 +663,7 @@ impl Swarm {
         found
     }
 
-    /// What a backend sends at a tick.
+    /// Appends what a backend sends at one tick.
     fn message(&mut self, player: usize, out: &mut Vec<u8>) {
         let is_compressed = self.ends[2 * player + 1].is_compressed;
         match self.burst {
@@ -704,7 +707,7 @@ fn chunk(random: &mut Random, is_compressed: bool) -> Vec<u8> {
         packet.extend((0..bytes).map(|_| u8::try_from(random.below(16)).unwrap()));
         return frame(&packet, false);
     }
-    // Sixteen values take about half of a byte each.
+    // Each byte has one of sixteen values, so that compression halves the size.
     packet.extend((0..2 * bytes).map(|_| u8::try_from(random.below(16)).unwrap()));
     let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
     let mut deflated = vec![0; compressor.zlib_compress_bound(packet.len())];

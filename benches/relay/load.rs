@@ -1,4 +1,4 @@
-//! Players and backends: what they do, and what is measured meanwhile.
+//! The load: what players and backends do, and what is measured while they do it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,22 +13,24 @@ use crate::relays::{Relay, Running};
 
 /// A handshake of protocol 47 (1.8) for `bench.test`, for a login.
 const HANDSHAKE_LOGIN: &[u8] = b"\x10\x00\x2f\x0abench.test\x63\xdd\x02";
-/// The same, for a status ping, and the request for it.
+/// A handshake of the same version for a status ping, and the status request.
 const HANDSHAKE_STATUS: &[u8] = b"\x10\x00\x2f\x0abench.test\x63\xdd\x01\x01\x00";
 /// The bytes of a login: the handshake, and a login start with a name of six characters.
 const LOGIN_BYTES: usize = HANDSHAKE_LOGIN.len() + 9;
 const PING: &[u8] = b"\x09\x01\x00\x00\x00\x00\x00\x00\x00\x07";
 
-/// Connections that are made at the same time.
+/// How many connections are opened at the same time.
 const AT_ONCE: usize = 16;
 
-/// What a measurement may take beside the time that it measures.
+/// How long a measurement may take in addition to the time that it measures.
 const MEASURE_MAX: Duration = Duration::from_secs(60);
 
-/// Ends a run of connections before their ports, which wait for a minute, run out.
+/// The most connections in one run: each port stays in use for a minute after the end
+/// (`TIME_WAIT`), and there are some 28,000.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// What players and backends do, and which figures are taken; the first is compared.
+/// What players and backends do, and which figures are taken. The relays are compared by
+/// the first figure.
 pub struct Scenario {
     pub name: &'static str,
     pub about: &'static str,
@@ -37,7 +39,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Whether its traffic is real frames, which intercepting relays need.
+    /// Whether the traffic consists of real frames, which intercepting relays need.
     pub fn is_framed(&self) -> bool {
         matches!(
             self.does,
@@ -45,7 +47,7 @@ impl Scenario {
         )
     }
 
-    /// Whether it is about players who are authenticated.
+    /// Whether the players are authenticated.
     pub fn is_authenticated(&self) -> bool {
         matches!(self.does, Does::PlayBesideLogins(..))
     }
@@ -57,7 +59,7 @@ enum Does {
     Connections(Purpose),
     Nothing,
     Play(Play),
-    /// While this number of logins waits.
+    /// Like `Play`, while this number of logins waits.
     PlayBesideLogins(Play, usize),
     PlayNothing,
 }
@@ -74,14 +76,14 @@ struct Traffic {
     sessions: usize,
     per_second: f64,
     size: Size,
-    /// As many small ones go back.
+    /// Each message is answered with a small one.
     answers: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Size {
     Fixed(usize),
-    /// As a game server sends: mostly some hundred bytes, a few large ones.
+    /// Sizes as a game server sends them: mostly some hundred bytes, a few large ones.
     Play,
 }
 
@@ -210,7 +212,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Runs a scenario through one relay; its figures.
+/// Runs a scenario through one relay. Returns its figures.
 pub async fn measure(scenario: &Scenario, relay: &Relay, seconds: f64) -> Vec<f64> {
     let time = Duration::from_secs_f64(seconds);
     match scenario.does {
@@ -223,7 +225,7 @@ pub async fn measure(scenario: &Scenario, relay: &Relay, seconds: f64) -> Vec<f6
     }
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let relay = relay.start(backend.local_addr().unwrap(), "");
-    // The connection that found out whether it listens may be in the queue.
+    // The connection that tested whether the relay listens may still be in the queue.
     let figures = async {
         match &scenario.does {
             Does::Stream => stream(&relay, backend, time).await,
@@ -244,8 +246,8 @@ pub async fn measure(scenario: &Scenario, relay: &Relay, seconds: f64) -> Vec<f6
     }
 }
 
-/// The next login. Each has its own name: a proxy takes many equal ones at once
-/// for its own, which come back to it from its backend.
+/// The next login. Each has its own name: many equal logins at once would look to the proxy
+/// like its own, coming back from its backend in a loop.
 fn login() -> Vec<u8> {
     static LOGINS: AtomicUsize = AtomicUsize::new(0);
     let number = LOGINS.fetch_add(1, Ordering::Relaxed) % 100_000;
@@ -329,7 +331,7 @@ async fn messages(
                     Size::Fixed(bytes) => bytes,
                     Size::Play => random.burst(),
                 };
-                // Its length, and when it was sent.
+                // A message begins with its length and the time at which it was sent.
                 let mut message = vec![7; bytes];
                 message[..4].copy_from_slice(&u32::try_from(bytes).unwrap().to_be_bytes());
                 let sent = u64::try_from(began.elapsed().as_nanos()).unwrap();
@@ -412,7 +414,8 @@ async fn connections(
         }
     });
     let address = relay.address;
-    // Whatever is made once, is made: a status answer is in the cache.
+    // The first connection does the work that is done once, such as filling the cache of
+    // status answers.
     connection(address, purpose, ANSWER.len()).await;
     let (cpu, began) = (relay.cpu(), Instant::now());
     let mut made = JoinSet::new();
@@ -477,13 +480,14 @@ async fn nothing(relay: &Running, backend: TcpListener, time: Duration) -> Vec<f
     ]
 }
 
-/// A count as a figure; exact below 2^53.
+/// Converts a count to a figure. Exact below 2^53.
 #[allow(clippy::cast_precision_loss)]
 pub fn figure(count: usize) -> f64 {
     count as f64
 }
 
-/// xorshift64: the same traffic for every relay.
+/// Random numbers (xorshift64). The seeds are fixed, so that every relay gets the same
+/// traffic.
 pub struct Random(pub u64);
 
 impl Random {

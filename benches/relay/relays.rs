@@ -1,4 +1,5 @@
-//! The relays that are compared, and what the kernel says of them.
+//! The relays that are compared, and their use of CPU time, memory and descriptors as the
+//! kernel counts them.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,7 +23,7 @@ pub struct Relay {
     /// Whether its backend announces compression.
     pub compresses: bool,
     cores: Vec<usize>,
-    /// The program of infrarust: of this build, or another to compare it with.
+    /// The program of infrarust: the one of this build, or another one for a comparison.
     program: PathBuf,
     kind: Kind,
 }
@@ -59,8 +60,8 @@ const COUNTS: Plugin = Plugin {
     config: "{ events = \"/dev/null\", inspect = [\"system_message\"], counts = true }",
 };
 
-/// All that can run here, with a worker for each of these cores: HAProxy only
-/// where it is installed.
+/// All relays that can run on this machine, with one worker for each of these cores.
+/// HAProxy is left out if it is not installed.
 pub fn all(cores: &[usize]) -> Vec<Relay> {
     let mut relays = vec![
         (
@@ -106,7 +107,7 @@ pub fn all(cores: &[usize]) -> Vec<Relay> {
     relays.into_iter().map(relay).collect()
 }
 
-/// Those that forward frames, beside those that copy bytes.
+/// The relays that forward frames, and those that copy bytes for comparison.
 pub fn framed(cores: &[usize]) -> Vec<Relay> {
     /// Whether backends and clients compress, as both do by default.
     const ON: bool = true;
@@ -236,10 +237,12 @@ impl Relay {
         }
     }
 
-    /// Starts it, with one backend and, if it is infrarust, these lines in the global file.
+    /// Starts the relay with one backend. The lines are added to the global file of
+    /// infrarust.
     pub fn start(&self, backend: SocketAddr, global: &str) -> Running {
         let folder = tempfile::tempdir().unwrap();
-        // Free a moment ago; nobody else takes it on a machine that measures.
+        // The port was free a moment ago. No other program takes it on a machine that only
+        // measures.
         let address = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .unwrap();

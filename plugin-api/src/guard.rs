@@ -98,7 +98,7 @@ impl Entered {
     }
 }
 
-/// Runs however the call ends.
+/// Runs also when the call ends with a panic.
 impl Drop for Entered {
     fn drop(&mut self) {
         self.change(-1);
@@ -194,7 +194,7 @@ static COLLECT: SinkTable = table!(SinkTable {
 });
 
 impl Collected {
-    /// A sink, good as long as `self` stays where it is and is not used.
+    /// A sink. It is valid as long as `self` is neither moved nor used.
     pub(crate) fn sink(&mut self) -> Sink {
         Sink {
             ctx: (&raw mut *self).cast(),

@@ -25,7 +25,7 @@ impl Link {
     ///
     /// # Safety
     ///
-    /// `host` must be good for the life of the process.
+    /// `host` must point to a table that is valid as long as the process lives.
     pub(crate) unsafe fn new(
         host: *const HostTable,
         #[cfg(feature = "rt")] runtime: tokio::runtime::Handle,
@@ -57,7 +57,7 @@ pub(crate) fn lacks(service: &str) -> Error {
 ///
 /// # Safety
 ///
-/// `T` must be the table of `service`, whose first field is its size.
+/// `T` must be the table of `service`. The first field of a table is its size.
 unsafe fn find<T>(host: &HostTable, service: u32) -> Option<&'static T> {
     let query = host.query?;
     // SAFETY: the context belongs to the table.

@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// Places that were made known, and events, of the host below.
+    /// How many call sites were registered with the host below, and how many events it got.
     static SEEN: Mutex<(u64, u64)> = Mutex::new((0, 0));
 
     unsafe extern "C" fn callsite(
@@ -273,7 +273,7 @@ mod tests {
         id: *mut u64,
         given: *mut u32,
     ) -> i32 {
-        // SAFETY: the bridge passes good pointers.
+        // SAFETY: the bridge passes valid pointers.
         let is_refused = unsafe { (*site).line } == 2;
         let mut seen = SEEN.lock().unwrap();
         seen.0 += 1;
@@ -323,11 +323,11 @@ mod tests {
         place.0.get_or_init(make)
     }
 
-    /// A thread that meets a place while another one makes it known is asked
-    /// before the place is known here: its line is not lost. What the host refuses
-    /// is asked once.
+    /// A thread that logs while another thread still registers the call site registers it
+    /// too: its event is not lost. A call site that the host refuses is registered only
+    /// once.
     #[test]
-    fn a_place_is_known_to_whoever_meets_it() {
+    fn events_during_a_registration_are_not_lost() {
         static HOST: HostTable = HostTable {
             size: 0,
             api_major: 0,

@@ -216,7 +216,7 @@ unsafe fn call<'a, P: Plugin, V: IntoAnswer>(
     })
 }
 
-/// Has a plugin list something for the host, before its first hook is called.
+/// Asks a plugin to list something for the host, before its first hook is called.
 ///
 /// # Safety
 ///

@@ -1,13 +1,13 @@
 //! Threads for calls of plugins that may block.
 //!
-//! Not those of the runtime: it has some hundred for files and names of hosts, and its
-//! end waits for them.
+//! They are not those of the runtime, which has some hundred threads for files and names of
+//! hosts, and waits for all of them when it ends.
 //!
-//! Few threads are awake as long as calls return at once: a thread takes one work after
-//! another, so that one wake-up serves many sessions. A watch looks at the calls that
-//! run. If one blocks, another thread is woken for what waits; if one exceeds its
-//! deadline, its work goes on without it. So a call that never returns holds a thread,
-//! and nothing else.
+//! Few threads are awake as long as calls return at once: a thread takes one work item
+//! after another, so that one wake-up serves many sessions. A watch thread looks at the
+//! running calls. If a call blocks, the watch wakes another thread for the waiting work; if
+//! a call exceeds its deadline, its work goes on without it. So a call that never returns
+//! occupies one thread, and delays nothing else.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -17,20 +17,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The most threads, those of all plugins together.
+/// The most threads, for all plugins together.
 const THREADS_MAX: usize = 256;
-/// How long a thread waits for another work.
+/// How long a thread without work waits before it ends.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// How often the watch looks while calls run. A call that two looks find blocks.
+/// How often the watch looks while calls run. A call that is still running at the second
+/// look counts as blocked.
 const LOOK_PERIOD: Duration = Duration::from_millis(1);
-/// The same while none runs.
+/// How often the watch looks while no call runs and no work waits.
 const SLOW_LOOK_PERIOD: Duration = Duration::from_millis(20);
-/// Looks that find nothing, one second of them, after which the watch sleeps.
+/// After this many looks in a row that find nothing, about one second, the watch sleeps.
 const IDLE_LOOKS: u32 = 50;
 
-/// Calls of plugins, one after another.
+/// A work item: calls of plugins, one after another.
 pub(super) trait Work: Send + 'static {
-    /// A call, which may outlive its work.
+    /// A call. It may still run after its work has ended.
     type Call;
     /// What a call has returned.
     type Given;
@@ -39,25 +40,25 @@ pub(super) trait Work: Send + 'static {
     /// last call.
     fn limits(&self) -> Option<(&Arc<CallLimit>, Duration)>;
 
-    /// The next call, which is the same until [`take`](Self::take).
+    /// The next call. It stays the same until [`take`](Self::take).
     fn call(&mut self) -> Option<Self::Call>;
 
     /// Runs a call on this thread, as long as it takes.
     fn run(call: Self::Call) -> Self::Given;
 
-    /// Takes what the call has returned, or why it has not.
+    /// Takes the result of the call, or the reason why there is none.
     fn take(&mut self, given: Result<Self::Given, Unanswered>);
 
-    /// After the last call.
+    /// Called after the last call.
     fn end(self: Box<Self>);
 }
 
-/// Why there is no answer of a call.
+/// Why a call has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unanswered {
     /// It did not return within its deadline.
     Late,
-    /// It could not run: too many others have not returned.
+    /// It could not run: too many calls of the same plugin have not returned.
     Busy,
 }
 
@@ -66,7 +67,7 @@ pub(super) enum Unanswered {
 pub(super) struct CallLimit {
     max: usize,
     running: AtomicUsize,
-    /// Those of the running ones that have exceeded their deadlines.
+    /// How many of the running calls have exceeded their deadlines.
     late: AtomicUsize,
 }
 
@@ -79,7 +80,7 @@ impl CallLimit {
         }
     }
 
-    /// Whether one more may begin, which counts from now on.
+    /// Counts one more call, if the limit allows it. Returns whether it does.
     fn begin(&self) -> bool {
         let add = |running: usize| (running < self.max).then_some(running + 1);
         let (order, read) = (Ordering::SeqCst, Ordering::SeqCst);
@@ -90,39 +91,40 @@ impl CallLimit {
         self.running.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// How many more could begin now.
+    /// How many more calls could begin now.
     fn room(&self) -> usize {
         let running = self.running.load(Ordering::SeqCst);
         self.max.saturating_sub(running)
     }
 
-    /// Whether no call that runs will return in time.
+    /// Whether every call that may run has exceeded its deadline, so that waiting is
+    /// useless.
     fn is_stuck(&self) -> bool {
         self.late.load(Ordering::Relaxed) >= self.max
     }
 }
 
-/// The threads, and what waits for them.
+/// The threads, and the work that waits for them.
 pub(super) struct Threads<W> {
     state: Mutex<State<W>>,
     has_work: Condvar,
     /// Wakes the watch.
     has_calls: Condvar,
-    /// How many wait for calls of the same plugin, to be read without the lock.
+    /// The length of [`State::held_back`], for readers without the lock.
     held_back: AtomicUsize,
 }
 
 struct State<W> {
-    /// What waits for a thread.
+    /// Work that waits for a thread.
     queue: VecDeque<Waiting<W>>,
-    /// What waits for other calls of the same plugin.
+    /// Work that waits until another call of the same plugin ends.
     held_back: VecDeque<Waiting<W>>,
     threads: Vec<Arc<CurrentWork<W>>>,
-    /// The threads that wait for work, without those that were woken.
+    /// How many threads wait for work and have not been woken.
     idle: usize,
-    /// The threads that were woken, and do not run yet.
+    /// How many threads have been woken and do not run yet.
     woken: usize,
-    /// The threads that run, without those in calls that block.
+    /// How many threads run or have been woken, without those in blocked calls.
     awake: usize,
     watch: Watch,
 }
@@ -140,31 +142,31 @@ struct Waiting<W> {
     since: Option<Instant>,
 }
 
-/// What one thread does.
+/// The work that one thread runs; `None` between two calls.
 struct CurrentWork<W>(Mutex<Option<Running<W>>>);
 
-/// A work during a call.
+/// A work item during a call.
 struct Running<W> {
     work: Box<W>,
     limit: Arc<CallLimit>,
     deadline: Duration,
     /// When the watch has found it.
     since: Option<Instant>,
-    /// The thread does not count as awake.
+    /// The watch has found the call blocked: its thread does not count as awake.
     is_blocked: bool,
 }
 
 impl<W> CurrentWork<W> {
     fn lock(&self) -> MutexGuard<'_, Option<Running<W>>> {
-        // Nothing is left half done under the lock.
+        // A panic leaves the state consistent: no change under the lock is partial.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How many threads are woken as long as none blocks.
+/// How many threads may be awake at the same time. Threads in blocked calls do not count.
 fn awake_max() -> usize {
     static AWAKE_MAX: OnceLock<usize> = OnceLock::new();
-    // Asked once: the system reads files for the answer, which takes longer than a call.
+    // Asked once: the answer is read from files (cgroups), which takes longer than a call.
     let ask = || thread::available_parallelism().map_or(2, NonZeroUsize::get);
     *AWAKE_MAX.get_or_init(ask)
 }
@@ -187,7 +189,7 @@ impl<W: Work> Threads<W> {
         }
     }
 
-    /// Runs a work. Does not wait.
+    /// Runs a work item on one of the threads. Returns at once.
     pub(super) fn put(&'static self, work: Box<W>) {
         let mut state = self.lock();
         state.queue.push_back(Waiting { work, since: None });
@@ -203,14 +205,14 @@ impl<W: Work> Threads<W> {
         }
     }
 
-    /// Wakes or starts a thread, if there should be another one. Whether there is one
-    /// for what waits.
+    /// Wakes or starts a thread, unless enough are awake. Returns whether the waiting work
+    /// has a thread.
     fn wake(&'static self, state: &mut State<W>) -> bool {
         if state.awake >= awake_max() {
             return true;
         }
         if state.idle > 0 {
-            // It counts from now on, so that the next work wakes another one.
+            // It counts as awake from now on, so that the next work wakes another thread.
             state.idle -= 1;
             state.woken += 1;
             state.awake += 1;
@@ -232,7 +234,7 @@ impl<W: Work> Threads<W> {
         started.is_ok()
     }
 
-    /// Starts or wakes the watch. False if the system has no thread for it.
+    /// Starts or wakes the watch. Returns false if the system refuses the thread.
     fn watch(&'static self, state: &mut State<W>) -> bool {
         match state.watch {
             Watch::Looks => {}
@@ -265,7 +267,7 @@ impl<W: Work> Threads<W> {
         }
     }
 
-    /// The next work for this thread, if one comes in time.
+    /// The next work for this thread; `None` if none comes within [`IDLE_MAX`].
     fn next(&self) -> Option<Waiting<W>> {
         let mut state = self.lock();
         loop {
@@ -284,12 +286,12 @@ impl<W: Work> Threads<W> {
                 let waited = self.has_work.wait_timeout(state, left);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
-            // Already counted as awake.
+            // `wake` has already counted this thread as awake.
             state.woken -= 1;
         }
     }
 
-    /// Runs the calls of a work.
+    /// Runs the calls of a work item.
     fn run(&'static self, waiting: Waiting<W>, current: &CurrentWork<W>) {
         let Waiting {
             mut work,
@@ -303,7 +305,7 @@ impl<W: Work> Threads<W> {
             let limit = Arc::clone(limit);
             if !limit.begin() {
                 match self.hold_back(Waiting { work, since }, &limit) {
-                    // A call has ended meanwhile.
+                    // Another call has ended since, and this one has its room.
                     Some(again) => work = again,
                     None => return,
                 }
@@ -331,12 +333,12 @@ impl<W: Work> Threads<W> {
         }
     }
 
-    /// Has a work wait until a call of its plugin ends. Returns it if one has ended
-    /// already, with the next one begun.
+    /// Makes a work item wait until a call of its plugin ends. If one has ended since,
+    /// counts the next call as begun and returns the work instead.
     fn hold_back(&self, waiting: Waiting<W>, limit: &CallLimit) -> Option<Box<W>> {
         let mut state = self.lock();
-        // Before the second attempt: either it succeeds, or the call that ends next
-        // finds the number.
+        // Stored before the second attempt: either that succeeds, or the call that ends
+        // next sees that work waits.
         self.held_back
             .store(state.held_back.len() + 1, Ordering::SeqCst);
         if limit.begin() {
@@ -345,14 +347,14 @@ impl<W: Work> Threads<W> {
             return Some(waiting.work);
         }
         match waiting.since {
-            // It had its turn, and another one was faster.
+            // It was taken from the list before, and another work was faster.
             Some(_) => state.held_back.push_front(waiting),
             None => state.held_back.push_back(waiting),
         }
         None
     }
 
-    /// A call has ended: one that waits for it can run.
+    /// Counts the end of a call, and queues a work item that waited for it.
     fn release(&'static self, limit: &Arc<CallLimit>) {
         limit.end();
         if self.held_back.load(Ordering::SeqCst) == 0 {
@@ -372,7 +374,7 @@ impl<W: Work> Threads<W> {
             };
             state.queue.push_front(waiting);
             self.wake(&mut state);
-            // One that has no next call needs no room: another one gets it.
+            // Work without a next call does not use the room: the search goes on.
             if has_next {
                 break;
             }
@@ -399,7 +401,7 @@ impl<W: Work> Threads<W> {
                 idle_looks = 0;
                 let mut state = self.lock();
                 if state.awake > 0 || !state.queue.is_empty() {
-                    // It came after the look, and found the watch awake.
+                    // This work came after the look, when the watch still counted as awake.
                     continue;
                 }
                 state.watch = Watch::Sleeps;
@@ -411,7 +413,7 @@ impl<W: Work> Threads<W> {
         }
     }
 
-    /// Looks at what runs and what waits. Whether there is something.
+    /// Looks at the running calls and the waiting work. Returns whether there are any.
     fn look(&'static self, now: Instant) -> bool {
         let mut late = Vec::new();
         let mut state = self.lock();
@@ -466,13 +468,14 @@ impl<W: Work> Threads<W> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
-        // Nothing is left half done under the lock.
+        // A panic leaves the state consistent: no change under the lock is partial.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes what waits for longer than the deadline of its next call, or for calls that
-/// do not return, and what has no next call any more.
+/// Moves three kinds of work to `late`: work that has waited for longer than the deadline
+/// of its next call, work that waits for a plugin whose calls do not return, and work that
+/// has no next call any more.
 fn take_late<W: Work>(
     list: &mut VecDeque<Waiting<W>>,
     now: Instant,
@@ -495,8 +498,9 @@ fn take_late<W: Work>(
     }
 }
 
-/// Moves as many of those that wait for other calls to the queue as there is room for: one
-/// that was to use it may have ended without a call.
+/// Moves work that waits for other calls to the queue, as much of it as there is room for.
+/// It may wait although there is room: work that `release` has queued for this room may
+/// have ended without a call.
 fn move_to_room<W: Work>(held_back: &mut VecDeque<Waiting<W>>, queue: &mut VecDeque<Waiting<W>>) {
     let mut rooms: Vec<(*const CallLimit, usize)> = Vec::new();
     for _ in 0..held_back.len() {
@@ -524,7 +528,7 @@ fn move_to_room<W: Work>(held_back: &mut VecDeque<Waiting<W>>, queue: &mut VecDe
     }
 }
 
-/// Ends a work for which there is no thread.
+/// Ends a work item without its remaining calls.
 fn give_up<W: Work>(mut work: Box<W>) {
     while work.limits().is_some() {
         work.take(Err(Unanswered::Busy));
@@ -532,7 +536,7 @@ fn give_up<W: Work>(mut work: Box<W>) {
     work.end();
 }
 
-/// A call that runs on a thread. Its end is counted, however that is.
+/// A call that runs on a thread. Its end is counted in any case, also after a panic.
 struct OngoingCall<'a, W: Work> {
     threads: &'static Threads<W>,
     current: &'a CurrentWork<W>,
@@ -541,8 +545,8 @@ struct OngoingCall<'a, W: Work> {
 }
 
 impl<W: Work> OngoingCall<'_, W> {
-    /// The call has ended: the thread is awake. Returns the work, unless that went on
-    /// without the call.
+    /// Counts the end of the call; the thread is awake again. Returns the work, unless the
+    /// watch has taken it because the call was late.
     fn end(&mut self) -> Option<Box<W>> {
         let limit = self.limit.take()?;
         let running = self.current.lock().take();
@@ -559,14 +563,14 @@ impl<W: Work> OngoingCall<'_, W> {
 
 impl<W: Work> Drop for OngoingCall<'_, W> {
     fn drop(&mut self) {
-        // Only after a panic of the call.
+        // `end` finds work here only after a panic of the call.
         if let Some(work) = self.end() {
             give_up(work);
         }
     }
 }
 
-/// A thread is present until it ends, however that is.
+/// Removes a thread from the list when it ends, also after a panic.
 struct Present<'a, W: Work> {
     threads: &'static Threads<W>,
     current: &'a Arc<CurrentWork<W>>,
@@ -578,7 +582,8 @@ impl<W: Work> Drop for Present<'_, W> {
         state
             .threads
             .retain(|current| !Arc::ptr_eq(current, self.current));
-        // A thread that ends in order waited for work before.
+        // A thread that ends without a panic has waited for work, and no longer counts as
+        // awake.
         if thread::panicking() {
             state.awake = state.awake.saturating_sub(1);
         }
@@ -594,7 +599,7 @@ mod tests {
 
     use super::*;
 
-    /// A list of calls, each a number or a wait, and where their results go.
+    /// A list of calls, each a number or a wait, and the channel for their results.
     struct Calls {
         steps: VecDeque<Step>,
         limit: Arc<CallLimit>,
@@ -659,13 +664,13 @@ mod tests {
 
     type Results = mpsc::Receiver<Vec<Result<u32, Unanswered>>>;
 
-    /// Threads of one test, so that blocked calls of others do not delay its own.
+    /// Threads of one test, so that blocked calls of other tests do not delay its own.
     fn threads() -> &'static Threads<Calls> {
         Box::leak(Box::new(Threads::new()))
     }
 
     impl Threads<Calls> {
-        /// Runs calls with a deadline that only blocked calls exceed.
+        /// Runs calls. Only blocked calls exceed the deadline.
         fn call(
             &'static self,
             limit: &Arc<CallLimit>,
@@ -704,14 +709,15 @@ mod tests {
         results.recv_timeout(PATIENCE).unwrap()
     }
 
-    /// Waits until as many calls run: which of two works begins first is not defined.
+    /// Waits until this many calls run: the order in which two work items begin is not
+    /// defined.
     fn until_running(limit: &CallLimit, calls: usize) {
         blocking_until("calls to run", || {
             limit.running.load(Ordering::SeqCst) == calls
         });
     }
 
-    /// Calls run beside those that block, however many those are.
+    /// Calls run beside any number of blocked calls.
     #[test]
     fn calls_do_not_wait_for_each_other() {
         let threads = threads();
@@ -731,8 +737,9 @@ mod tests {
         }
     }
 
-    /// A call that exceeds its deadline is given up, and the work goes on without it.
-    /// While as many as may run do not return, others are not called.
+    /// A call that exceeds its deadline is given up, and the work goes on without it. While
+    /// the plugin has as many calls as its limit allows and none returns, further calls are
+    /// not made.
     #[test]
     fn calls_are_given_up() {
         let threads = threads();
@@ -748,15 +755,15 @@ mod tests {
         let result = threads.call(&other, SHORT, &[Step::Number(1)]);
         assert_eq!(of(&result), [Ok(1)]);
         drop(releases);
-        // The threads come back.
+        // The blocked threads return.
         until_running(&limit, 0);
         let result = threads.call(&limit, LONG, &[Step::Number(1)]);
         assert_eq!(of(&result), [Ok(1)]);
     }
 
-    /// A work that needs no answer any more does not wait for calls of its plugin.
+    /// Work that needs no answer any more does not wait for other calls of its plugin.
     #[test]
-    fn what_nobody_needs_does_not_wait() {
+    fn work_without_a_next_call_does_not_wait() {
         let threads = threads();
         let limit = Arc::new(CallLimit::new(1));
         let (release, step) = blocked();
@@ -774,17 +781,17 @@ mod tests {
         assert_eq!(of(&first), [Ok(0)]);
     }
 
-    /// Threads without a watch, which would find late what was not woken.
+    /// Threads without a watch, because the watch would hide a missing wake-up.
     fn threads_without_watch() -> &'static Threads<Calls> {
         let threads = threads();
         threads.lock().watch = Watch::Looks;
         threads
     }
 
-    /// The room of a call that ends is for one that has something to call, not for those
-    /// that have gone.
+    /// When a call ends, its room goes to work that has a next call, not to work that has
+    /// none any more.
     #[test]
-    fn room_is_not_left_to_those_that_have_gone() {
+    fn room_goes_to_work_that_has_a_next_call() {
         let threads = threads_without_watch();
         let limit = Arc::new(CallLimit::new(1));
         let (release, step) = blocked();
@@ -822,10 +829,10 @@ mod tests {
         }
     }
 
-    /// The watch finds what waits although there is room: the work that was to use the
-    /// room has ended without a call.
+    /// The watch finds work that waits although there is room: the work that was queued for
+    /// this room has ended without a call.
     #[test]
-    fn room_that_nobody_has_used_is_found() {
+    fn the_watch_finds_unused_room() {
         let threads = threads_without_watch();
         let limit = Arc::new(CallLimit::new(1));
         let (done, results) = mpsc::channel();
@@ -841,7 +848,7 @@ mod tests {
         threads.lock().held_back.push_back(waiting);
         assert!(threads.look(Instant::now()));
         assert_eq!(of(&results), [Ok(7)]);
-        // No more than fit.
+        // Not more work is moved than there is room for.
         let (mut held_back, mut queue) = (VecDeque::new(), VecDeque::new());
         let limits = [2, 1].map(|max| Arc::new(CallLimit::new(max)));
         for limit in [&limits[0], &limits[1]].into_iter().cycle().take(6) {
@@ -860,8 +867,8 @@ mod tests {
         assert_eq!((held_back.len(), queue.len()), (3, 3));
     }
 
-    /// A call that panics ends its work, and is counted like one that returns, be it in
-    /// time or late.
+    /// A call that panics ends its work, and is counted like one that returns, in time or
+    /// late.
     #[test]
     fn panics_are_counted() {
         let threads = threads();
@@ -891,13 +898,13 @@ mod tests {
         assert_eq!(limit.late.load(Ordering::Relaxed), 0);
         let result = threads.call(&limit, LONG, &[Step::Number(1)]);
         assert_eq!(of(&result), [Ok(1)]);
-        // Those that have panicked have ended, the other one waits.
+        // The threads of the calls that panicked have ended, the other one waits.
         blocking_until("all threads to sleep", || threads.lock().awake == 0);
         let state = threads.lock();
         assert_eq!(state.threads.len(), state.idle);
     }
 
-    /// What exceeds the number of calls of a plugin waits for one that returns.
+    /// A call beyond the limit of a plugin waits until another call returns.
     #[test]
     fn calls_wait_for_their_turn() {
         let threads = threads();
@@ -908,7 +915,7 @@ mod tests {
         let waiting: Vec<_> = (0..50)
             .map(|number| threads.call(&limit, LONG, &[Step::Number(number)]))
             .collect();
-        // It is the only one that runs.
+        // It is the only call that runs.
         let other = Arc::new(CallLimit::new(1));
         assert_eq!(of(&threads.call(&other, LONG, &[Step::Number(3)])), [Ok(3)]);
         assert!(waiting.iter().all(|results| results.try_recv().is_err()));

@@ -1,4 +1,4 @@
-//! The clients that hooks are called for.
+//! The clients for which hooks are called.
 
 use std::net::SocketAddr;
 

@@ -83,8 +83,8 @@ impl<I: 'static> Asked<I> for SyncHook<I> {
         let Some(call) = self.call else {
             unreachable!("the macro fills the table")
         };
-        // SAFETY: the host keeps the instance while a hook runs; the rest is good
-        // for the call.
+        // SAFETY: the host keeps the instance while a hook runs; the rest is valid during
+        // the call.
         let status = unsafe { call(instance, input, &raw const sink) };
         outcome(collected, status)
     }

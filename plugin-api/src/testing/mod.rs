@@ -69,7 +69,7 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The text of the error or the panic.
     pub text: String,
-    /// The span of bytes of the configuration that it is about, if any.
+    /// The bytes of the configuration that caused the failure, if it has to do with them.
     pub span: Option<Range<usize>>,
 }
 
@@ -113,7 +113,7 @@ impl<P: Exported> fmt::Debug for TestHost<P> {
 
 // SAFETY: hooks of a plugin may be called on any thread.
 unsafe impl<P: Exported> Send for TestHost<P> {}
-// SAFETY: and from several at once.
+// SAFETY: hooks of a plugin may be called from several threads at once.
 unsafe impl<P: Exported> Sync for TestHost<P> {}
 
 /// The settings of a [`TestHost`].
@@ -131,7 +131,7 @@ impl Setup {
         Self::default()
     }
 
-    /// As on a server with a mode that does not offer `capability`.
+    /// Takes a capability away, as on a server with a mode that does not offer it.
     #[must_use]
     pub fn without(mut self, capability: Capability) -> Self {
         self.denied |= capability.bit();

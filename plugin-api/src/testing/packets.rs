@@ -169,9 +169,9 @@ impl<P: Exported> TestHost<P> {
         self.ask_about::<H, _>(client, player, Some(kind), kind.is_clientbound(), shown)
     }
 
-    /// Calls the hook [`PacketInspect`](crate::PacketInspect) with a packet as bytes. It is
-    /// of no kind, so a plugin gets it that asks for all packets of the direction. Getters
-    /// find nothing; [`Packet::id`](crate::Packet::id) and
+    /// Calls the hook [`PacketInspect`](crate::PacketInspect) with a packet as bytes. It
+    /// has no kind, so that only a plugin that asks for all packets of the direction gets
+    /// it. Getters find nothing; [`Packet::id`](crate::Packet::id) and
     /// [`Packet::fields`](crate::Packet::fields) are those of the packet.
     ///
     /// # Errors
@@ -195,9 +195,9 @@ impl<P: Exported> TestHost<P> {
             .map(|_| ())
     }
 
-    /// Calls the hook [`PacketModify`](crate::PacketModify) with a packet as bytes. The
-    /// packet as the plugin leaves it, or `None` if the plugin drops it. Otherwise like
-    /// [`packet_inspect_raw`](Self::packet_inspect_raw).
+    /// Calls the hook [`PacketModify`](crate::PacketModify) with a packet as bytes. Returns
+    /// the packet as the plugin leaves it, or `None` if the plugin drops it. Otherwise it
+    /// is like [`packet_inspect_raw`](Self::packet_inspect_raw).
     ///
     /// ```standalone_crate
     /// # use infrarust_plugin_api::prelude::*;

@@ -114,18 +114,18 @@ impl Services {
         self.table.get_or_init(|| host_table(self))
     }
 
-    /// From now on services reach the player.
+    /// Adds the player to the game: from now on services reach the player.
     pub(super) fn join(&self, player: PlayerId, client: &Client) {
         lock(&self.in_game).insert(player, client.clone());
     }
 
-    /// The same, for a player who may have joined before.
+    /// Like [`join`](Self::join), for a player who may have joined before.
     pub(super) fn join_if_absent(&self, player: PlayerId, client: &Client) {
         let mut in_game = lock(&self.in_game);
         in_game.entry(player).or_insert_with(|| client.clone());
     }
 
-    /// From now on they do not.
+    /// Removes the player from the game: from now on services do not reach the player.
     pub(super) fn leave(&self, player: PlayerId) {
         lock(&self.in_game).remove(&player);
     }
@@ -155,7 +155,7 @@ impl Services {
         taken.into_iter().map(|(_, sent)| sent).collect()
     }
 
-    /// The value of a metric, if the plugin has one of this name and kind.
+    /// The value of a metric, if the plugin has a metric of this name and kind.
     pub(super) fn metric(&self, name: &str, kind: MetricKind) -> Option<u64> {
         let metrics = lock(&self.metrics);
         let found = metrics.iter().find(|metric| metric.name == name);
@@ -203,7 +203,8 @@ impl HostServices for Services {
         let aborted = Arc::new(AtomicBool::new(false));
         lock(&self.tasks).insert(number, Arc::clone(&aborted));
         let thread = thread::spawn(move || {
-            // Wakes regularly to check whether it is over.
+            // The task wakes at this interval to check whether the plugin has ended or the
+            // task was aborted.
             const LOOK: Duration = Duration::from_millis(20);
             let is_over = || self.ended.load(Ordering::Acquire) || aborted.load(Ordering::Acquire);
             let mut poll = |waker: &Waker| {

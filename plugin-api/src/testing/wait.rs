@@ -17,7 +17,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Calls `poll` on this thread, each time it is woken, until it returns something; `None`
+/// Calls `poll` on this thread, each time it is woken, until it returns a value; `None`
 /// when the time is over.
 pub(super) fn block_on<T>(time: Duration, mut poll: impl FnMut(&Waker) -> Option<T>) -> Option<T> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));

@@ -1,11 +1,11 @@
-//! The JSON form of texts, in which they cross to the proxy and back.
+//! The JSON form of texts, in which plugins and the proxy exchange them.
 
 use std::fmt::Write as _;
 
 use super::{Click, Color, Content, DEPTH_MAX, Format, Text};
 
-/// How deep values of JSON are nested: an object and a list for each text, and
-/// some for what texts carry.
+/// How deep JSON values may be nested: an object and a list for each text, and some levels
+/// for clicks and hovers.
 const VALUE_DEPTH_MAX: usize = 3 * DEPTH_MAX as usize;
 
 /// A value of JSON.
@@ -13,7 +13,7 @@ const VALUE_DEPTH_MAX: usize = 3 * DEPTH_MAX as usize;
 pub(super) enum Json {
     Null,
     Bool(bool),
-    /// As it is written.
+    /// The number as it is written.
     Number(String),
     String(String),
     Array(Vec<Json>),
@@ -88,7 +88,7 @@ fn write_list<T>(items: &[T], out: &mut String, write: fn(&T, &mut String)) {
     out.push(']');
 }
 
-/// The name and the key of its value of a click.
+/// The name of a click, and the key of its value.
 const fn click_keys(click: &Click) -> (&'static str, &'static str) {
     match click {
         Click::OpenUrl(_) => ("open_url", "url"),
@@ -243,8 +243,8 @@ fn object(fields: Vec<(String, Json)>, depth: u8) -> Option<Text> {
     Some(read)
 }
 
-/// Reads a key about the look of a text. `Some(false)` if it is none that this type has
-/// words for, and `None` if a text in it cannot be read.
+/// Reads a key about the look of a text. `Some(false)` if this type has no field for the
+/// key, and `None` if a text in it cannot be read.
 fn read_look(text: &mut Text, key: &str, value: &Json, depth: u8) -> Option<bool> {
     let format = Format::ALL.into_iter().find(|known| known.name() == key);
     if let (Some(format), Json::Bool(is_set)) = (format, value) {
@@ -326,7 +326,8 @@ impl Reader<'_> {
         let is_part = |c: char| matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E');
         let end = self.rest.find(|c| !is_part(c)).unwrap_or(self.rest.len());
         let (number, rest) = self.rest.split_at(end);
-        // What Rust reads as a number beyond what JSON has: a sign, a bare point.
+        // Rust also reads numbers that JSON does not have: with a plus sign, or a point
+        // without digits.
         let digits = number.strip_prefix('-').unwrap_or(number);
         if !digits.starts_with(|c: char| c.is_ascii_digit()) || digits.ends_with('.') {
             return None;
@@ -406,7 +407,7 @@ impl Reader<'_> {
             'u' => {
                 let high = self.unit()?;
                 let units = match high {
-                    // The first half of a character of two.
+                    // The first half of a surrogate pair.
                     0xD800..=0xDBFF => {
                         self.take("\\u")?;
                         vec![high, self.unit()?]
@@ -433,7 +434,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    /// Everything that a text can be goes through its JSON form unchanged.
+    /// Every kind of text is the same after it was written as JSON and read again.
     #[test]
     fn round_trips() {
         let texts = [
@@ -454,7 +455,7 @@ mod tests {
         }
     }
 
-    /// What a text has no words for stays, until the author sets it.
+    /// Keys for which a text has no field stay, until the author sets them.
     #[test]
     fn unknown_keys_stay() {
         let json = r#"{"bold":true,"click_event":{"action":"custom","id":"a:b"},"keybind":"key.jump","nulls":[null,-1.5e3,{}]}"#;
@@ -480,7 +481,7 @@ mod tests {
         }
     }
 
-    /// What is not a text, or not JSON, is none.
+    /// JSON that is not a text, and text that is not JSON, are not read.
     #[test]
     fn bad_texts() {
         for json in [

@@ -89,7 +89,7 @@ fn end_run(root: &mut Text, look: &Text, run: &mut String) {
 mod tests {
     use super::*;
 
-    /// Codes set and end looks; what is not a code stays.
+    /// Codes begin and end a look. A sign that begins no code stays.
     #[test]
     fn codes() {
         let gold = || Text::new("a").color(Color::Gold);

@@ -2,7 +2,7 @@
 
 use super::{Click, Color, Content, DEPTH_MAX, Format, Text};
 
-/// How deep texts stand in the arguments of tags of texts.
+/// How deep texts may be nested in arguments of tags, such as the text of a hover.
 const ARGUMENTS_DEPTH_MAX: usize = 4;
 /// The most letters that a gradient colours. Each takes some 40 bytes of JSON, so
 /// that more of them would exceed what the proxy takes.
@@ -25,10 +25,10 @@ pub(super) fn parse(text: &str) -> Text {
 
 /// An open tag.
 struct Open {
-    /// What its closing tag is called.
+    /// The name of its closing tag.
     name: String,
     text: Text,
-    /// What the letters in it are coloured with when it ends.
+    /// The colours of its gradient: they are given to its letters when it ends.
     gradient: Vec<Color>,
 }
 
@@ -38,7 +38,7 @@ struct Reader {
     open: Vec<Open>,
     /// The characters since the last tag.
     run: String,
-    /// How many arguments of tags this text stands in.
+    /// How many arguments of tags enclose this text.
     arguments: usize,
 }
 
@@ -80,7 +80,7 @@ fn parse_at(text: &str, arguments: usize) -> Text {
 }
 
 impl Reader {
-    /// Does what a tag says; `false` when it is not one of ours.
+    /// Applies a tag; `false` when the tag is not known.
     fn take(&mut self, tag: &Tag) -> bool {
         let name = full_name(&tag.name);
         let args: Vec<&str> = tag.args.iter().map(String::as_str).collect();
@@ -287,8 +287,8 @@ fn format(name: &str) -> Option<(Format, bool)> {
     found.map(|format| (format, is_set))
 }
 
-/// Gives each letter its colour between those of a gradient. `done` counts the
-/// letters so far, of `letters` in all.
+/// Gives each letter its colour in a gradient. The text has `letters` letters in all, of
+/// which `done` are coloured already.
 fn color_letters(text: &mut Text, gradient: &[Color], done: &mut usize, letters: usize) {
     let children = std::mem::take(&mut text.children);
     if let Content::Plain(own) = &mut text.content {
@@ -300,7 +300,7 @@ fn color_letters(text: &mut Text, gradient: &[Color], done: &mut usize, letters:
     }
     text.depth = text.measured_depth();
     for mut child in children {
-        // A part with a colour of its own keeps it.
+        // A part that has a colour keeps it.
         match child.color {
             None => color_letters(&mut child, gradient, done, letters),
             Some(_) => *done += child.plain().chars().count(),
@@ -402,8 +402,8 @@ mod tests {
         assert_eq!(parse("<red><b><u>x"), text);
     }
 
-    /// Letters have colours between those of the gradient, the first and the last
-    /// exactly these; a part with a colour of its own keeps it.
+    /// Letters have colours between those of the gradient. The first and the last letter
+    /// have exactly the first and the last colour. A part that has a colour keeps it.
     #[test]
     fn gradients() {
         fn letters(text: &Text, out: &mut Vec<(String, Option<Color>)>) {
@@ -437,7 +437,7 @@ mod tests {
         assert_eq!(parse("<gradient:red:blue></gradient>"), Text::default());
     }
 
-    /// What is not a tag of ours stays as it is written.
+    /// Unknown tags, and characters that form no tag, stay as they are written.
     #[test]
     fn anything_else_stays() {
         for text in [
@@ -472,7 +472,7 @@ mod tests {
         }
     }
 
-    /// Names of players cannot bring tags in, whatever they are.
+    /// Escaped names of players contain no tags, with any characters in the name.
     #[test]
     fn escaped_texts_come_back() {
         for text in ["<red>x", "\\<b>", "\\", "a\\\\<", "'\">"] {
@@ -480,7 +480,7 @@ mod tests {
         }
     }
 
-    /// Tags that are nested without end cost neither the stack nor much time.
+    /// Deeply nested tags neither overflow the stack nor take much time.
     #[test]
     fn nesting_is_bounded() {
         for tag in [
@@ -498,8 +498,8 @@ mod tests {
         }
     }
 
-    /// Any pieces of tags in any order are a text, in bounds, which goes through its
-    /// JSON form unchanged.
+    /// Pieces of tags in any order give a text within the bounds, which is the same after
+    /// it was written as JSON and read again.
     #[test]
     fn any_pieces() {
         const PIECES: [&str; 28] = [

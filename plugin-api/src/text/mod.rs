@@ -53,7 +53,7 @@ pub struct Text {
     click: Option<Click>,
     hover: Option<Box<Text>>,
     children: Vec<Text>,
-    /// Keys of the JSON form that this type has no words for.
+    /// Keys of the JSON form for which this type has no field.
     other: Vec<(String, Json)>,
     /// How many texts are nested in one another below this one.
     depth: u8,
@@ -78,7 +78,7 @@ impl Default for Content {
 
 /// A colour: one of the sixteen with a name, or any other.
 ///
-/// Versions before 1.16 know the sixteen alone: another one becomes the nearest
+/// Versions before 1.16 know only these sixteen: any other colour becomes the nearest
 /// of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -222,8 +222,8 @@ impl Text {
     /// every version read.
     pub const JSON_BYTES_MAX: usize = 32_767;
 
-    /// These characters as they stand, without a look. `§` codes in them are not
-    /// read; see [`Text::from_legacy`].
+    /// A text of exactly these characters, without a look. `§` codes in them are not read;
+    /// see [`Text::from_legacy`].
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self {
@@ -232,9 +232,8 @@ impl Text {
         }
     }
 
-    /// A text of the client's own language, such as `multiplayer.player.joined`,
-    /// with what its places are filled with. A client that does not know the
-    /// key shows the key.
+    /// A text of the client's own language, such as `multiplayer.player.joined`, with the
+    /// values for its placeholders. A client that does not know the key shows the key.
     ///
     /// ```
     /// use infrarust_plugin_api::{Color, Text};
@@ -310,8 +309,8 @@ impl Text {
         mini::parse(text)
     }
 
-    /// `text` such that [`Text::from_mini`] reads no tag in it: for what comes from
-    /// players.
+    /// Escapes `text`, so that [`Text::from_mini`] reads no tag in it. Use it for all that
+    /// comes from players.
     ///
     /// ```
     /// use infrarust_plugin_api::Text;
@@ -475,11 +474,11 @@ impl Text {
         out
     }
 
-    /// Reads the JSON form with the names of keys that the game has since 1.21.5,
-    /// as the proxy gives texts to plugins. `None` when it is not one, or nested
-    /// too deep.
+    /// Reads the JSON form with the names of keys that the game has since 1.21.5, as the
+    /// proxy gives texts to plugins. `None` when `json` is not the JSON form of a text, or
+    /// is nested too deep.
     ///
-    /// What this type has no word for stays in the text.
+    /// Keys for which this type has no field stay in the text.
     ///
     /// ```
     /// use infrarust_plugin_api::{Color, Text};
@@ -517,7 +516,7 @@ impl Text {
         inner
     }
 
-    /// What `depth` has to be.
+    /// The value that `depth` must have.
     fn measured_depth(&self) -> u8 {
         let args = match &self.content {
             Content::Translate { args, .. } => &args[..],
