@@ -71,7 +71,7 @@ pub fn page(code: Code) -> Page {
         Code::BadValue => Page {
             what: "The value has the right type and cannot be used: a word that the key does not \
                    know, a number out of its range, a duration of zero, a text that begins like \
-                   JSON and is not, a favicon that is not a PNG of 64 × 64 pixels.",
+                   JSON but is not valid JSON, a favicon that is not a PNG of 64 × 64 pixels.",
             why: "Such a value would fail later, when a player joins, or switch off what it was \
                   meant to set.",
             wrong: &[(GLOBAL, "[rate_limit]\nwindow = \"0s\"\n"), (LOBBY, SOUND)],
@@ -151,9 +151,9 @@ pub fn page(code: Code) -> Page {
         },
         Code::NoAddress => Page {
             what: "`addresses` says where the Minecraft servers behind this entry are. It is \
-                   missing or empty. A container needs it where the proxy cannot find the \
-                   way by itself: it is in no network of the container's, and reaches no \
-                   published port of it.",
+                   missing or empty. A container needs it where the proxy cannot find the way by \
+                   itself: it is in none of the container's networks, and reaches none of its \
+                   published ports.",
             why: "There would be nothing to connect players to.",
             wrong: &[(LOBBY, "domains = [\"play.example.com\"]\naddresses = []\n")],
             right: &[(LOBBY, SOUND)],
@@ -161,7 +161,7 @@ pub fn page(code: Code) -> Page {
         Code::BadAddress => Page {
             what: "An address is `host`, `host:port` or `[IPv6]:port`, with a port from 1 to 65535. \
                    An IPv6 address needs its brackets, since otherwise its last part could be a port.",
-            why: "What has to be guessed is guessed wrong in the end, and then every join fails.",
+            why: "If the proxy had to guess, a wrong guess would make every join fail.",
             wrong: &[(
                 LOBBY,
                 "domains = [\"play.example.com\"]\naddresses = [\"2001:db8::5:25565\"]\n",
@@ -174,7 +174,7 @@ pub fn page(code: Code) -> Page {
         Code::MissingFile => Page {
             what: "A file or a folder that the configuration needs does not exist or cannot be \
                    read. Relative paths begin at the folder of the file that holds them.",
-            why: "The proxy would run without what was asked for.",
+            why: "The proxy would run without something that the configuration asks for.",
             wrong: &[(
                 LOBBY,
                 "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\n\n[motd.online]\nfavicon = \"icon.png\"\n",
@@ -259,9 +259,9 @@ pub fn page(code: Code) -> Page {
             ],
         },
         Code::PluginManifest => Page {
-            what: "The file is a shared library, and the note in it that says what the plugin is, \
-                   is missing, damaged or contradicts itself. `export_plugin!` writes the note; a \
-                   library without it is not a plugin.",
+            what: "The file is a shared library, but the note that describes the plugin is \
+                   missing, is damaged or contradicts itself. `export_plugin!` writes the note; \
+                   a library without it is not a plugin.",
             why: "The needs of a plugin are compared with the modes before any of its code runs, and \
                   only the note has them.",
             wrong: &[
@@ -292,11 +292,11 @@ pub fn page(code: Code) -> Page {
             ],
         },
         Code::PluginConfig => Page {
-            what: "The plugin has read its own settings, `[plugins.<id>.config]`, and refuses them. \
-                   What it takes stands in its documentation. Only the plugin itself knows, so this \
-                   is reported at the start, at a reload and by `infrarust check --deep`, and not by \
-                   `check` alone, which runs no code of plugins.",
-            why: "A plugin that guesses at its settings does something that nobody asked for.",
+            what: "The plugin has read its own settings, `[plugins.<id>.config]`, and refuses \
+                   them. Its documentation lists them. Only the plugin itself can check them, so \
+                   this is reported at the start, at a reload and by `infrarust check --deep`, \
+                   and not by `check` alone, which runs no code of plugins.",
+            why: "A plugin that guesses its settings may do something unwanted.",
             wrong: &[
                 (
                     GLOBAL,
@@ -330,10 +330,10 @@ pub fn page(code: Code) -> Page {
             right: &[(GLOBAL, "[plugins.hub]\nenabled = false\n"), (LOBBY, SOUND)],
         },
         Code::PluginInactive => Page {
-            what: "The plugin needs what the mode of some of its servers cannot give, and \
-                   `unsupported = \"skip\"` says that it is to be left out there. The message names \
-                   the servers and what is missing. To have no warning, name in `servers` only \
-                   those where it can run.",
+            what: "The plugin needs a capability that the mode of some of its servers does not \
+                   offer, and `unsupported = \"skip\"` says that it is to be left out there. The \
+                   message names the servers and what is missing. To have no warning, name in \
+                   `servers` only those where it can run.",
             why: "On these servers players do not meet the plugin.",
             wrong: &[
                 (GLOBAL, "[plugins.hub]\nunsupported = \"skip\"\n"),
@@ -347,8 +347,8 @@ pub fn page(code: Code) -> Page {
             ],
         },
         Code::PluginLimited => Page {
-            what: "The plugin would use something that the mode of some of its servers cannot give, \
-                   and does without it there. Its documentation says what that means.",
+            what: "The plugin would use a capability that the mode of some of its servers does \
+                   not offer, and runs without it there. Its documentation says what that means.",
             why: "On these servers the plugin does less than on others.",
             wrong: &[
                 (GLOBAL, "[plugins.hub]\n"),
@@ -362,10 +362,11 @@ pub fn page(code: Code) -> Page {
             ],
         },
         Code::PluginUnused => Page {
-            what: "A file `lib*.so` lies in `plugins_dir`, and no table `[plugins.<id>]` names it. \
-                   Plugins are trusted code, so lying there is not enough: write the table, which \
-                   may be empty. With `enabled = false` in it nothing is said.",
-            why: "Somebody has copied the plugin there, and no player meets it.",
+            what: "A file `lib*.so` lies in `plugins_dir`, and no table `[plugins.<id>]` names \
+                   it. Plugins are trusted code, so lying there is not enough: write the table, \
+                   which may be empty. With `enabled = false` in the table, there is no warning \
+                   and the plugin is not loaded.",
+            why: "The plugin was probably copied there to be used, and it does not run.",
             wrong: &[
                 (GLOBAL, ""),
                 (HUB, "hooks: [SessionObserve]\n"),
@@ -379,12 +380,13 @@ pub fn page(code: Code) -> Page {
         },
         Code::DockerEngine => Page {
             what: "`infrarust check --docker` asks the engine of `[docker]` which containers are \
-                   servers, and got no answer that it can use: nobody listens at the endpoint, the \
-                   socket may not be opened, TLS does not agree, or a proxy in front of the socket \
-                   does not let `/containers/json`, `/containers/<id>/json` and `/events` through. \
-                   The proxy itself starts all the same, says this in its log, and asks again.",
-            why: "Servers of files are served whatever the engine does; those of containers are not \
-                  known before it has answered once.",
+                   servers, and got no answer that it can use: nothing listens at the endpoint, \
+                   the proxy may not open the socket, the TLS handshake fails, or a proxy in \
+                   front of the socket does not let `/containers/json`, `/containers/<id>/json` \
+                   and `/events` through. The proxy itself starts all the same, says this in its \
+                   log, and asks again.",
+            why: "Servers from files work without the engine. Servers from containers are not \
+                  known before the engine has answered once.",
             wrong: &[
                 (GLOBAL, "[docker]\nendpoint = \"tcp://127.0.0.1:1\"\n"),
                 (LOBBY, SOUND),
@@ -398,9 +400,9 @@ pub fn page(code: Code) -> Page {
             ],
         },
         Code::NoEffect => Page {
-            what: "The key is right by itself and changes nothing here: the server's mode or \
-                   another key makes it idle. The message names what it works with.",
-            why: "Nothing breaks. But somebody probably expects an effect that is not there.",
+            what: "The key is valid, but it has no effect here because of the server's mode or \
+                   another key. The message names the setting with which it works.",
+            why: "Nothing breaks, but whoever wrote the key probably expects an effect.",
             wrong: &[(
                 LOBBY,
                 "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"zero_copy\"\nauth_guard = true\n",
@@ -413,7 +415,7 @@ pub fn page(code: Code) -> Page {
         Code::UnsupportedKey => Page {
             what: "The key belongs to Infrarust v2 and this proxy does not have it yet, or not at \
                    all. The file is loaded as if the key and everything below it were not there.",
-            why: "Files of Infrarust v2 load without changes, and nothing is pretended: what the \
+            why: "Files of Infrarust v2 load without changes, and the warning says that what the \
                   key did there does not happen here.",
             wrong: &[
                 (GLOBAL, "[web]\nbind = \"127.0.0.1:8080\"\n"),
@@ -443,9 +445,8 @@ pub fn page(code: Code) -> Page {
             ],
         },
         Code::ColourCode => Page {
-            what: "The game knows colours and styles by the sign `§` and a letter. `&` and a \
-                   letter is a way in which many plugins let people type them; nothing translates \
-                   it here.",
+            what: "The game knows colours and styles by the sign `§` and a letter. Many plugins \
+                   also read `&` and a letter; this proxy does not translate it.",
             why: "Players would read the codes themselves: `&aWelcome`.",
             wrong: &[(
                 LOBBY,
@@ -476,8 +477,8 @@ pub fn page(code: Code) -> Page {
             right: &[(LOBBY, SOUND)],
         },
         Code::OpenProxyProtocol => Page {
-            what: "`receive_proxy_protocol` believes whoever sends a PROXY header, and the proxy \
-                   listens where others than this machine can connect. Name the load balancer in \
+            what: "With `receive_proxy_protocol` the proxy believes every PROXY header, and \
+                   other machines can connect to it. Name the load balancer in \
                    `proxy_protocol_trusted`.",
             why: "Every client could claim any address: filters, limits and logs would show what \
                   the client made up.",
@@ -534,10 +535,10 @@ pub fn page(code: Code) -> Page {
             )],
         },
         Code::UnknownNetwork => Page {
-            what: "A table of `[networks]` sets the rules of a network that server files name, and \
-                   its `order` names servers of that network.",
-            why: "A rule for nobody changes nothing: the network has the defaults, and a server \
-                  that is not in it takes none of its players.",
+            what: "A table of `[networks]` belongs to a network that no server file names, or \
+                   its `order` names a server that is not in the network.",
+            why: "A rule without its network or server has no effect: the network that was meant \
+                  has the defaults, and a server that is not in it takes none of its players.",
             wrong: &[
                 (
                     GLOBAL,

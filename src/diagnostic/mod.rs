@@ -60,7 +60,7 @@ pub struct Diagnostic {
     pub reason: Option<String>,
     /// Other places that belong to it.
     pub labels: Vec<Label>,
-    /// The way out.
+    /// The solution.
     pub help: Option<String>,
 }
 
@@ -96,7 +96,7 @@ impl Diagnostic {
         self
     }
 
-    /// Adds the way out.
+    /// Adds the solution.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

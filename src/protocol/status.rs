@@ -112,7 +112,7 @@ impl<'a> Response<'a> {
         Ok(Self { text, behind })
     }
 
-    /// Parses the text as leniently as the most lenient client: bytes that are not
+    /// Parses the text like the most tolerant client: bytes that are not
     /// UTF-8 become replacement characters, and [`lenient::object`] reads the rest.
     ///
     /// # Errors

@@ -9,16 +9,18 @@ use infrarust_test_support::root;
 
 /// Words and phrases that puzzle a reader, and what to write instead. Any letter
 /// case counts, and a part of an identifier too (`send_off`, `FAREWELL_MAX`).
-const STRUCK_OUT: [(&str, &str); 39] = [
+const STRUCK_OUT: [(&str, &str); 46] = [
     ("whom", "make it the subject: \"the client that ...\""),
     ("anew", "again"),
     ("as things stand", "so far, or at the moment"),
     ("at rest", "idle"),
+    ("be had", "available"),
     ("becomes of", "what happens to, or what to do with"),
     ("read over", "ignored"),
     ("without any speciality", "a base value"),
     ("appetite", "choice"),
     ("carry_out", "run"),
+    ("come apart", "differ, or close"),
     ("by a hair", "slightly"),
     ("dearer", "more expensive"),
     ("departure", "end, or close"),
@@ -27,11 +29,14 @@ const STRUCK_OUT: [(&str, &str); 39] = [
     ("farewell", "pending reset"),
     ("hear_out", "drain the input"),
     ("held against", "compared with"),
+    ("knows itself", "say what is recognized, and where"),
     ("last_words", "final packet, or crash report"),
     ("last words", "final bytes, or final packet"),
+    ("leniently", "say what is accepted"),
     ("look_at", "next deadline"),
     ("look_at_what_is_due", "run timers"),
     ("mute", "unregister"),
+    ("nobody needs", "unused, or without a next call"),
     ("pass over", "ignore"),
     ("passed over", "ignored"),
     ("passes over", "ignores"),
@@ -48,6 +53,8 @@ const STRUCK_OUT: [(&str, &str); 39] = [
     ("tells", "reports, says, sends or shows"),
     ("the begin", "the start"),
     ("told", "reported, sent, or shown"),
+    ("way out", "solution"),
+    ("what nobody", "a noun, and \"that no ...\""),
     ("youth", "handover delay"),
 ];
 
