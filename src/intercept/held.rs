@@ -35,35 +35,20 @@ impl HeldFrames {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::{TcpListener, TcpStream};
 
     use super::super::wire::Wire;
     use super::*;
-    use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 
     /// What is held is bounded in memory, also if the frames are short.
     #[tokio::test]
     async fn short_frames_are_bounded() {
-        let (mut wire, mut peer) = connection().await;
+        let (mut wire, mut peer) = Wire::connected().await;
         peer.write_all(&[1, 7]).await.unwrap();
         let short = wire.frame().await.unwrap();
         let mut held = HeldFrames::default();
         while held.push(&short).is_ok() {}
         let frames = held.take();
         assert!(!frames.is_empty() && size_of_val(&*frames) <= HELD_BYTES_MAX);
-    }
-
-    async fn connection() -> (Wire, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connecting = TcpStream::connect(listener.local_addr().unwrap());
-        let (stream, accepted) = tokio::join!(connecting, listener.accept());
-        let wire = Wire::new(
-            stream.unwrap(),
-            BytesMut::new(),
-            SERVERBOUND_PACKET_BYTES_MAX,
-        );
-        (wire, accepted.unwrap().0)
     }
 }

@@ -551,34 +551,19 @@ impl Joining {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
     use tokio::io::AsyncReadExt;
-    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::Instant;
 
     use super::super::login::LoginClient;
     use super::*;
-    use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
     use crate::protocol::frame;
-
-    async fn connection() -> (Wire, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connecting = TcpStream::connect(listener.local_addr().unwrap());
-        let (stream, accepted) = tokio::join!(connecting, listener.accept());
-        let wire = Wire::new(
-            stream.unwrap(),
-            BytesMut::new(),
-            SERVERBOUND_PACKET_BYTES_MAX,
-        );
-        (wire, accepted.unwrap().0)
-    }
 
     /// The ids of the packets that a client reads if another login replaces its login at the
     /// moment when it may join.
     async fn read_when_replaced(protocol: i32, record: Option<PlayerRecord>) -> Vec<u8> {
         let version = Version::of(protocol).unwrap();
         let ((client, mut peer), (backend, _peer_of_backend)) =
-            (connection().await, connection().await);
+            (Wire::connected().await, Wire::connected().await);
         let player = IdentifiedClient {
             client: LoginClient {
                 wire: client,

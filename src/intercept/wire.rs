@@ -187,6 +187,19 @@ pub(super) struct Wire {
     takes_nothing: bool,
 }
 
+#[cfg(test)]
+impl Wire {
+    /// A connection for tests, and its other end.
+    pub(super) async fn connected() -> (Self, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (stream, accepted) = tokio::join!(connecting, listener.accept());
+        let packet_bytes_max = codec::SERVERBOUND_PACKET_BYTES_MAX;
+        let wire = Self::new(stream.unwrap(), BytesMut::new(), packet_bytes_max);
+        (wire, accepted.unwrap().0)
+    }
+}
+
 impl Wire {
     /// A connection of which `input` was read already.
     pub(super) fn new(stream: TcpStream, input: BytesMut, packet_bytes_max: usize) -> Self {

@@ -1,18 +1,31 @@
 //! A server to which a player switches asks in its login for a cookie, while the client is in
 //! the game of the old one: the client is asked there, and the answer passes.
 
-use infrarust_test_support::game;
+use infrarust_test_support::game::{self, Speaker};
 
 use super::channel::{expect_past_channels, play};
 use super::fallback::More;
 use super::switching::{both_ways, connect, cross, network};
-use crate::support::{FakeBackend, wire};
+use crate::support::{FakeBackend, TestProxy, wire};
 
 /// The versions, each with the ids of the request and of the answer in play.
 const VERSIONS: [(i32, i32, i32); 3] = [(767, 0x16, 0x11), (770, 0x15, 0x13), (776, 0x15, 0x15)];
 /// The request and the answer in the login.
 const REQUEST: i32 = 0x05;
 const ANSWER: i32 = 0x04;
+
+/// A player in the game of the first server, on the way to the second one: the connections of
+/// the client and of both servers.
+async fn set_out(
+    proxy: &TestProxy,
+    [a, b]: [&FakeBackend; 2],
+    protocol: i32,
+) -> (Speaker, Speaker, Speaker) {
+    let (client, mut first) = play(proxy, a, protocol).await;
+    connect(&mut first, protocol, "b").await;
+    let (second, ..) = game::accept(b).await;
+    (client, first, second)
+}
 
 /// A cookie that the client has, one that it does not have, and one that both servers ask for.
 /// The old server sees no answer but its own.
@@ -21,9 +34,7 @@ async fn answers_pass() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
     for (protocol, request, answer) in VERSIONS {
-        let (mut client, mut first) = play(&proxy, &a, protocol).await;
-        connect(&mut first, protocol, "b").await;
-        let (mut second, ..) = game::accept(&b).await;
+        let (mut client, mut first, mut second) = set_out(&proxy, [&a, &b], protocol).await;
         let name = wire::string("a:b");
         for fields in [&[1, 3, 7, 8, 9][..], &[0]] {
             let cookie = [&name[..], fields].concat();
@@ -54,15 +65,14 @@ async fn answers_pass() {
     }
 }
 
-/// A client that does not answer has no cookie after 5 s, which pass here. Its late answer reaches nobody.
+/// If the client does not answer within 5 s, the server learns that it has no cookie. A
+/// late answer is dropped. The test waits for the 5 s.
 #[tokio::test]
 async fn a_silent_client_has_none() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
     for (protocol, request, answer) in VERSIONS {
-        let (mut client, mut first) = play(&proxy, &a, protocol).await;
-        connect(&mut first, protocol, "b").await;
-        let (mut second, ..) = game::accept(&b).await;
+        let (mut client, mut first, mut second) = set_out(&proxy, [&a, &b], protocol).await;
         let name = wire::string("a:b");
         second.send(REQUEST, &name).await;
         client.expect(request).await;

@@ -76,6 +76,16 @@ async fn play_with_mods(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (S
     (client, first)
 }
 
+/// The next join game that the client reads, after other packets.
+async fn next_join_game(client: &mut Speaker, protocol: i32) -> Vec<u8> {
+    loop {
+        let (id, body) = client.next().await.unwrap();
+        if id == Ids::of(protocol).join {
+            return body;
+        }
+    }
+}
+
 /// Before 1.13 the client begins a new negotiation with each server after it has left the
 /// old one, and reads the dimension in the join game.
 #[tokio::test]
@@ -105,13 +115,11 @@ async fn mods_are_negotiated_again() {
         negotiate(&mut client, &mut second, protocol).await;
         let join = join_game(protocol, 2);
         second.send(ids.join, &join).await;
-        loop {
-            let (id, body) = client.next().await.unwrap();
-            if id == ids.join {
-                assert_eq!(body, join, "{protocol}");
-                break;
-            }
-        }
+        assert_eq!(
+            next_join_game(&mut client, protocol).await,
+            join,
+            "{protocol}"
+        );
         let elsewhere = client.expect(more.respawn).await;
         let respawn = client.expect(more.respawn).await;
         assert_eq!(
@@ -147,13 +155,11 @@ async fn mods_are_negotiated_behind_a_server_without() {
         answer(&mut client, &mut second, protocol, &[1, 2]).await;
         let join = join_game(protocol, 2);
         second.send(ids.join, &join).await;
-        loop {
-            let (id, body) = client.next().await.unwrap();
-            if id == ids.join {
-                assert_eq!(body, join, "{protocol}");
-                break;
-            }
-        }
+        assert_eq!(
+            next_join_game(&mut client, protocol).await,
+            join,
+            "{protocol}"
+        );
         for _ in 0..2 {
             client.expect(more.respawn).await;
         }

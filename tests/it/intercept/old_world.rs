@@ -243,8 +243,8 @@ async fn at_two_switches_at_once() {
     }
 }
 
-/// A client that gives no sign at all waits for nothing for ever: what it does in 5 s is
-/// dropped.
+/// If a client never shows that it is in the new world, its first 100 packets are dropped,
+/// and the later ones pass.
 #[tokio::test]
 async fn without_a_sign() {
     let [a, b, c] = FakeBackend::several().await;
