@@ -64,6 +64,40 @@ fn two(mode: &str, first: SocketAddr, second: SocketAddr) -> String {
     )
 }
 
+/// A proxy with two backends, which are tried in this order.
+struct Two {
+    proxy: TestProxy,
+    first: FakeBackend,
+    second: FakeBackend,
+}
+
+impl Two {
+    /// With `more` at the end of the server file.
+    async fn start(mode: &str, more: &str) -> Self {
+        let (first, second) = (FakeBackend::start().await, FakeBackend::start().await);
+        let file = two(mode, first.address, second.address) + more;
+        Self {
+            proxy: TestProxy::start("", &[("a", file)]),
+            first,
+            second,
+        }
+    }
+
+    /// A player, and their connection at the first backend.
+    async fn login(&self) -> (Peer, Peer) {
+        let client = FakeClient::login(self.proxy.address(), "play.example.com", "Steve").await;
+        let (peer, _, _) = self.first.accept_login().await;
+        (client, peer)
+    }
+
+    /// Nothing has dialled the second backend when the last connection has ended.
+    async fn stays_with_the_first(&self, mode: &str) {
+        self.proxy.idle().await;
+        let nobody = tokio::time::timeout(Duration::ZERO, self.second.listener.accept()).await;
+        assert!(nobody.is_err(), "{mode}");
+    }
+}
+
 /// A backend that ends before its first byte counts as unreachable. In every mode the
 /// player reads one text about that.
 #[tokio::test(flavor = "multi_thread")]
@@ -87,9 +121,11 @@ async fn a_backend_that_ends_at_once_is_a_failure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_address_takes_over() {
     for mode in FORWARDING {
-        let (first, second) = (FakeBackend::start().await, FakeBackend::start().await);
-        let servers = [("a", two(mode, first.address, second.address))];
-        let proxy = TestProxy::start("", &servers);
+        let Two {
+            proxy,
+            first,
+            second,
+        } = Two::start(mode, "").await;
         let mut client = FakeClient::login(proxy.address(), "play.example.com", "Steve").await;
         let (mut gone, hello, login) = first.accept_login().await;
         client.send(&frame(9, b"meanwhile")).await;
@@ -116,20 +152,15 @@ async fn the_next_address_takes_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_of_a_backend_before_its_end_are_passed_on() {
     for mode in FORWARDING {
-        let (first, second) = (FakeBackend::start().await, FakeBackend::start().await);
-        let servers = [("a", two(mode, first.address, second.address))];
-        let proxy = TestProxy::start("", &servers);
-        let mut client = FakeClient::login(proxy.address(), "play.example.com", "Steve").await;
-        let (mut peer, _, _) = first.accept_login().await;
+        let two = Two::start(mode, "").await;
+        let (mut client, mut peer) = two.login().await;
         let refusal = frame(0, &string("{\"text\":\"You are banned\"}"));
         peer.send(&refusal).await;
         drop(peer);
         assert_eq!(FakeClient::kick(&mut client).await, "You are banned");
         client.expect_end().await;
         drop(client);
-        proxy.idle().await;
-        let nobody = tokio::time::timeout(Duration::ZERO, second.listener.accept()).await;
-        assert!(nobody.is_err(), "{mode}");
+        two.stays_with_the_first(mode).await;
     }
 }
 
@@ -138,20 +169,15 @@ async fn bytes_of_a_backend_before_its_end_are_passed_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_kept_for_another_backend_are_bounded() {
     for mode in ["passthrough", "zero_copy"] {
-        let (first, second) = (FakeBackend::start().await, FakeBackend::start().await);
-        let servers = [("a", two(mode, first.address, second.address))];
-        let proxy = TestProxy::start("", &servers);
-        let mut client = FakeClient::login(proxy.address(), "play.example.com", "Steve").await;
-        let (mut peer, _, _) = first.accept_login().await;
+        let two = Two::start(mode, "").await;
+        let (mut client, mut peer) = two.login().await;
         let much: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         client.send(&much).await;
         assert!(peer.bytes(much.len()).await == much, "{mode}");
         drop(peer);
         client.expect_end().await;
         drop(client);
-        proxy.idle().await;
-        let nobody = tokio::time::timeout(Duration::ZERO, second.listener.accept()).await;
-        assert!(nobody.is_err(), "{mode}");
+        two.stays_with_the_first(mode).await;
     }
 }
 
@@ -160,17 +186,12 @@ async fn bytes_kept_for_another_backend_are_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_may_leave_before_the_first_byte() {
     for mode in FORWARDING {
-        let (first, second) = (FakeBackend::start().await, FakeBackend::start().await);
-        let servers = [("a", two(mode, first.address, second.address))];
-        let proxy = TestProxy::start("", &servers);
-        let client = FakeClient::login(proxy.address(), "play.example.com", "Steve").await;
-        let (mut peer, _, _) = first.accept_login().await;
+        let two = Two::start(mode, "").await;
+        let (client, mut peer) = two.login().await;
         drop(client);
         peer.expect_end().await;
         drop(peer);
-        proxy.idle().await;
-        let nobody = tokio::time::timeout(Duration::ZERO, second.listener.accept()).await;
-        assert!(nobody.is_err(), "{mode}");
+        two.stays_with_the_first(mode).await;
     }
 }
 
@@ -179,15 +200,10 @@ async fn a_client_may_leave_before_the_first_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_stays_silent_meets_the_read_timeout() {
     for mode in FORWARDING {
-        let (first, second) = (FakeBackend::start().await, FakeBackend::start().await);
-        let file = two(mode, first.address, second.address) + "[timeouts]\nread = \"200ms\"";
-        let proxy = TestProxy::start("", &[("a", file)]);
-        let mut client = FakeClient::login(proxy.address(), "play.example.com", "Steve").await;
-        let (_peer, _, _) = first.accept_login().await;
+        let two = Two::start(mode, "[timeouts]\nread = \"200ms\"").await;
+        let (mut client, _peer) = two.login().await;
         client.expect_end().await;
-        proxy.idle().await;
-        let nobody = tokio::time::timeout(Duration::ZERO, second.listener.accept()).await;
-        assert!(nobody.is_err(), "{mode}");
+        two.stays_with_the_first(mode).await;
     }
 }
 

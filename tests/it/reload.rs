@@ -2,18 +2,40 @@
 //! players are not affected.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use nix::sys::signal::Signal;
 
 use crate::program::Program;
 use crate::support::{FakeBackend, FakeClient, server, within};
 
-async fn joins(program_address: std::net::SocketAddr, host: &str, backend: &FakeBackend) {
+/// A server file for this host.
+fn of(host: &str, backend: &FakeBackend) -> String {
+    server("zero_copy", host, backend.address, "")
+}
+
+/// The program, once it accepts players, with a server file `a.toml` for `a.example.com`.
+async fn start(backend: &FakeBackend) -> (Program, SocketAddr) {
+    ready(Program::start("", &[("a", of("a.example.com", backend))])).await
+}
+
+async fn ready(mut program: Program) -> (Program, SocketAddr) {
+    let address = program.address().await;
+    program.line("ready").await;
+    (program, address)
+}
+
+/// Writes one of the server files.
+fn write(program: &Program, name: &str, text: &str) {
+    fs::write(program.server_file(name), text).unwrap();
+}
+
+async fn joins(program_address: SocketAddr, host: &str, backend: &FakeBackend) {
     let _client = FakeClient::login(program_address, host, "Alice").await;
     assert_eq!(backend.accept_login().await.1.host, host);
 }
 
-async fn is_unknown(program_address: std::net::SocketAddr, host: &str) {
+async fn is_unknown(program_address: SocketAddr, host: &str) {
     let mut client = FakeClient::login(program_address, host, "Alice").await;
     assert_eq!(
         FakeClient::kick(&mut client).await,
@@ -26,23 +48,15 @@ async fn is_unknown(program_address: std::net::SocketAddr, host: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn server_files_are_followed() {
     let backend = FakeBackend::start().await;
-    let mut program = Program::start(
-        "",
-        &[(
-            "a",
-            server("zero_copy", "a.example.com", backend.address, ""),
-        )],
-    );
-    let proxy = program.address().await;
-    program.line("ready").await;
+    let (mut program, proxy) = start(&backend).await;
     let mut player = FakeClient::login(proxy, "a.example.com", "Alice").await;
     let (mut session, _, _) = backend.accept_login().await;
 
-    fs::write(
-        program.server_file("b.toml"),
-        server("passthrough", "b.example.com", backend.address, ""),
-    )
-    .unwrap();
+    write(
+        &program,
+        "b.toml",
+        &server("passthrough", "b.example.com", backend.address, ""),
+    );
     let line = program.line("configuration reloaded").await;
     assert_eq!(
         (&line["added"], &line["removed"]),
@@ -52,7 +66,7 @@ async fn server_files_are_followed() {
 
     // The way of editors: a new file beside the old one, renamed over it.
     let other = server("passthrough", "c.example.com", backend.address, "");
-    fs::write(program.server_file(".b.toml.swp"), &other).unwrap();
+    write(&program, ".b.toml.swp", &other);
     fs::rename(
         program.server_file(".b.toml.swp"),
         program.server_file("b.toml"),
@@ -83,15 +97,7 @@ async fn server_files_are_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_keeps_the_old_configuration() {
     let backend = FakeBackend::start().await;
-    let mut program = Program::start(
-        "",
-        &[(
-            "a",
-            server("zero_copy", "a.example.com", backend.address, ""),
-        )],
-    );
-    let proxy = program.address().await;
-    program.line("ready").await;
+    let (mut program, proxy) = start(&backend).await;
 
     let conflict = server(
         "zero_copy",
@@ -99,7 +105,7 @@ async fn a_mistake_keeps_the_old_configuration() {
         backend.address,
         "network = \"main\"",
     );
-    fs::write(program.server_file("b.toml"), conflict).unwrap();
+    write(&program, "b.toml", &conflict);
     let refused = program.line_with("reload refused").await;
     let text = refused["message"].as_str().unwrap();
     for part in ["mode-conflict", "b.toml:4:1", "network", "1 error"] {
@@ -111,23 +117,13 @@ async fn a_mistake_keeps_the_old_configuration() {
     // Mended to what was in force: the log says that all is well again.
     fs::remove_file(program.server_file("b.toml")).unwrap();
     program.line_with("the files are valid again").await;
-    let conflict = server(
-        "zero_copy",
-        "b.example.com",
-        backend.address,
-        "network = \"main\"",
-    );
-    fs::write(program.server_file("b.toml"), conflict).unwrap();
+    write(&program, "b.toml", &conflict);
     program.line_with("reload refused").await;
 
     // A second file is written while the first is still wrong: nothing of it counts.
-    fs::write(
-        program.server_file("c.toml"),
-        server("zero_copy", "c.example.com", backend.address, ""),
-    )
-    .unwrap();
-    let mended = server("zero_copy", "b.example.com", backend.address, "");
-    fs::write(program.server_file("b.toml"), mended).unwrap();
+    write(&program, "c.toml", &of("c.example.com", &backend));
+    let mended = of("b.example.com", &backend);
+    write(&program, "b.toml", &mended);
     assert_eq!(
         program.line("configuration reloaded").await["added"],
         "[\"b\", \"c\"]"
@@ -140,16 +136,14 @@ async fn a_mistake_keeps_the_old_configuration() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_server_file_is_left_out() {
     let backend = FakeBackend::start().await;
-    let text = server("zero_copy", "a.example.com", backend.address, "");
-    let mut program = Program::start("", &[("a", text.clone())]);
-    let proxy = program.address().await;
-    program.line("ready").await;
+    let text = of("a.example.com", &backend);
+    let (mut program, proxy) = start(&backend).await;
     // The first look at the folder compares with the start.
     program.signal(Signal::SIGHUP);
     program.line("reload: nothing has changed").await;
 
     let copy = "a.sync-conflict-20260101-120000-ABCDEFG.toml";
-    fs::write(program.server_file(copy), &text).unwrap();
+    write(&program, copy, &text);
     let line = program.line_with("the files say the same as before").await;
     let reported = line["message"].as_str().unwrap();
     assert!(
@@ -159,7 +153,7 @@ async fn a_copy_of_a_server_file_is_left_out() {
     joins(proxy, "a.example.com", &backend).await;
 
     // Any other name is a second claim, which names both files.
-    fs::write(program.server_file("copy-of-a.toml"), &text).unwrap();
+    write(&program, "copy-of-a.toml", &text);
     let line = program.line_with("reload refused").await;
     let reported = line["message"].as_str().unwrap();
     for part in ["duplicate-domain", "a.toml", "copy-of-a.toml"] {
@@ -172,15 +166,7 @@ async fn a_copy_of_a_server_file_is_left_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sighup_reloads_everything() {
     let backend = FakeBackend::start().await;
-    let mut program = Program::start(
-        "",
-        &[(
-            "a",
-            server("zero_copy", "a.example.com", backend.address, ""),
-        )],
-    );
-    let proxy = program.address().await;
-    program.line("ready").await;
+    let (mut program, proxy) = start(&backend).await;
     is_unknown(proxy, "x.example.com").await;
 
     program.signal(Signal::SIGHUP);
@@ -226,26 +212,14 @@ async fn a_sighup_reloads_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_folder_is_followed() {
     let backend = FakeBackend::start().await;
-    let mut program = Program::start(
-        "",
-        &[(
-            "a",
-            server("zero_copy", "a.example.com", backend.address, ""),
-        )],
-    );
-    let proxy = program.address().await;
-    program.line("ready").await;
+    let (mut program, proxy) = start(&backend).await;
 
     let folder = program.folder.path().join("servers");
     let next = program.folder.path().join("next");
     fs::create_dir(&next).unwrap();
     for name in ["a", "b"] {
         let host = format!("{name}.example.com");
-        fs::write(
-            next.join(format!("{name}.toml")),
-            server("zero_copy", &host, backend.address, ""),
-        )
-        .unwrap();
+        fs::write(next.join(format!("{name}.toml")), of(&host, &backend)).unwrap();
     }
     fs::rename(&folder, program.folder.path().join("old")).unwrap();
     joins(proxy, "a.example.com", &backend).await;
@@ -276,13 +250,11 @@ async fn players_are_counted_across_reloads() {
             &format!("max_players = 1\nfull_message = \"{text}\""),
         )
     };
-    let mut program = Program::start("", &[("a", limited("full"))]);
-    let proxy = program.address().await;
-    program.line("ready").await;
+    let (mut program, proxy) = ready(Program::start("", &[("a", limited("full"))])).await;
     let player = FakeClient::login(proxy, "a.example.com", "Alice").await;
     let session = backend.accept_login().await;
 
-    fs::write(program.server_file("a.toml"), limited("really full")).unwrap();
+    write(&program, "a.toml", &limited("really full"));
     program.line("configuration reloaded").await;
     let mut second = FakeClient::login(proxy, "a.example.com", "Bob").await;
     assert_eq!(FakeClient::kick(&mut second).await, "really full");
@@ -304,18 +276,13 @@ async fn players_are_counted_across_reloads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edited_global_file_waits_for_a_sighup() {
     let backend = FakeBackend::start().await;
-    let of = |name: &str| {
-        let host = format!("{name}.example.com");
-        server("zero_copy", &host, backend.address, "")
-    };
-    let mut program = Program::start("", &[("a", of("a"))]);
-    let proxy = program.address().await;
-    program.line("ready").await;
+    let of = |name: &str| of(&format!("{name}.example.com"), &backend);
+    let (mut program, proxy) = start(&backend).await;
     let global = program.folder.path().join("infrarust.toml");
     let sound = fs::read_to_string(&global).unwrap();
 
     fs::write(&global, "bind = \n").unwrap();
-    fs::write(program.server_file("b.toml"), of("b")).unwrap();
+    write(&program, "b.toml", &of("b"));
     let line = program.line("configuration reloaded").await;
     assert_eq!(line["added"], "[\"b\"]");
 
@@ -323,7 +290,7 @@ async fn an_edited_global_file_waits_for_a_sighup() {
     let edited = format!("servers_dir = \"other\"\nconnect_timeout = \"2s\"\n{sound}");
     fs::write(&global, edited).unwrap();
     fs::create_dir(program.folder.path().join("other")).unwrap();
-    fs::write(program.server_file("c.toml"), of("c")).unwrap();
+    write(&program, "c.toml", &of("c"));
     let line = program.line("configuration reloaded").await;
     assert_eq!(
         (&line["added"], &line["changed"], &line["removed"]),
@@ -331,7 +298,7 @@ async fn an_edited_global_file_waits_for_a_sighup() {
     );
 
     // A refusal says that there is more to take over.
-    fs::write(program.server_file("d.toml"), "domain = []").unwrap();
+    write(&program, "d.toml", "domain = []");
     let refused = program.line_with("reload refused").await;
     let text = refused["message"].as_str().unwrap();
     assert!(text.contains("the global file has been edited"), "{text}");
@@ -354,13 +321,12 @@ async fn an_edited_global_file_waits_for_a_sighup() {
 async fn links_are_followed() {
     use std::os::unix::fs::symlink;
     let backend = FakeBackend::start().await;
-    let of = |host: &str| server("zero_copy", host, backend.address, "");
+    let of = |host: &str| of(host, &backend);
     let servers = [("a", of("a.example.com"))];
-    let mut program = Program::start_with("", &servers, |command| {
+    let program = Program::start_with("", &servers, |command| {
         command.args(["-l", "info,infrarust::reload=debug"]);
     });
-    let proxy = program.address().await;
-    program.line("ready").await;
+    let (mut program, proxy) = ready(program).await;
 
     let folder = program.folder.path().to_owned();
     let at = |name: &str| folder.join(name);
@@ -397,10 +363,8 @@ async fn links_are_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sighup_without_the_folder_keeps_the_servers() {
     let backend = FakeBackend::start().await;
-    let of = |host: &str| server("zero_copy", host, backend.address, "");
-    let mut program = Program::start("", &[("a", of("a.example.com"))]);
-    let proxy = program.address().await;
-    program.line("ready").await;
+    let of = |host: &str| of(host, &backend);
+    let (mut program, proxy) = start(&backend).await;
     // From here on nothing is being read.
     program.signal(Signal::SIGHUP);
     program.line("reload: nothing has changed").await;
