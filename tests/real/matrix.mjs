@@ -95,6 +95,9 @@ const PARALLEL = 4;
 /** How long one job may take, in milliseconds; most take less than 500 on a fast machine. */
 const JOB_MS = 240_000;
 
+/** What the proxy answers to a status ping if the backend has not answered in time. */
+const UNREACHABLE = "This server is currently unreachable.";
+
 /** The protocol version since which texts are NBT behind the login (1.20.3). */
 const NBT_TEXTS = 765;
 
@@ -275,12 +278,20 @@ async function endIn(state, text, plan, job, context) {
 const jobs = {
   /** A status ping: the backend's answer arrives, and so does the pong. */
   async status(job, context) {
-    const answer = await status({
+    const target = {
       address: context.address,
       host: job.host,
       version: job.version,
       ms: JOB_MS,
-    });
+    };
+    let answer = await status(target);
+    // The proxy waits 5 s for a backend's answer, and asks again a second after a failure. A
+    // backend that has to generate a world on a loaded machine needs longer.
+    for (const end = Date.now() + JOB_MS / 2; answer.text.includes(UNREACHABLE);) {
+      if (Date.now() > end) break;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      answer = await status(target);
+    }
     const seenHost = job.seenHost ?? job.host;
     same("the text", answer.text, motdOf(job.version, job.online === true, seenHost));
     same("the protocol", answer.version.protocol, context.protocol);
