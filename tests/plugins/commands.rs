@@ -552,7 +552,7 @@ fn a_deep_check_does_not_change_the_data() {
 // ----------------------------------------------------------------------- new
 
 fn cargo(folder: &Path, target: &Path, arguments: &[&str]) {
-    let output = Command::new(env!("CARGO"))
+    let output = library::cargo()
         .current_dir(folder)
         .args(arguments)
         .args(["--quiet", "--offline", "--target-dir"])
@@ -567,27 +567,36 @@ fn cargo(folder: &Path, target: &Path, arguments: &[&str]) {
     );
 }
 
+/// What `plugin new` writes with these arguments, of which the first is the name. It is
+/// formatted, and uses the versions of other crates that are surely there.
+fn new_plugin(folder: &Path, arguments: &[&str]) -> PathBuf {
+    let output = infrarust(folder, &[&["plugin", "new"][..], arguments].concat());
+    assert!(output.status.success(), "{}", err(&output));
+    let made = folder.join(arguments[0]);
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
+    std::fs::copy(lock, made.join("Cargo.lock")).unwrap();
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt
+        .args(["--check", "--edition", "2024"])
+        .arg(made.join("src/lib.rs"));
+    let formatted = rustfmt.output().unwrap();
+    assert!(
+        formatted.status.success(),
+        "{arguments:?}: {}",
+        out(&formatted)
+    );
+    made
+}
+
 /// The crate of `plugin new` for each hook is formatted, passes its tests, builds, is a
 /// plugin, and works with its own settings.
 #[test]
 fn new_plugins_build_and_work() {
     let folder = tempfile::tempdir().unwrap();
     let target = library::target();
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     for hook in Hook::ALL {
         let name = format!("my-{}", hook.name().replace('.', "_"));
-        let arguments = ["plugin", "new", &name, "--hook", hook.name()];
-        let output = infrarust(folder.path(), &arguments);
-        assert!(output.status.success(), "{}", err(&output));
-        let made = folder.path().join(&name);
-        // The versions that are surely there.
-        std::fs::copy(repository.join("Cargo.lock"), made.join("Cargo.lock")).unwrap();
-        let mut rustfmt = Command::new("rustfmt");
-        rustfmt
-            .args(["--check", "--edition", "2024"])
-            .arg(made.join("src/lib.rs"));
-        let formatted = rustfmt.output().unwrap();
-        assert!(formatted.status.success(), "{hook}: {}", out(&formatted));
+        let made = new_plugin(folder.path(), &[&name, "--hook", hook.name()]);
         cargo(&made, &target, &["test"]);
         cargo(&made, &target, &["build"]);
 
@@ -620,20 +629,9 @@ fn new_plugins_build_and_work() {
 fn bare_plugins_compile() {
     let folder = tempfile::tempdir().unwrap();
     let target = library::target();
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     for hook in Hook::ALL {
         let name = format!("bare-{}", hook.name().replace('.', "_"));
-        let arguments = ["plugin", "new", &name, "--bare", "--hook", hook.name()];
-        let output = infrarust(folder.path(), &arguments);
-        assert!(output.status.success(), "{}", err(&output));
-        let made = folder.path().join(&name);
-        std::fs::copy(repository.join("Cargo.lock"), made.join("Cargo.lock")).unwrap();
-        let mut rustfmt = Command::new("rustfmt");
-        rustfmt
-            .args(["--check", "--edition", "2024"])
-            .arg(made.join("src/lib.rs"));
-        let formatted = rustfmt.output().unwrap();
-        assert!(formatted.status.success(), "{hook}: {}", out(&formatted));
+        let made = new_plugin(folder.path(), &[&name, "--bare", "--hook", hook.name()]);
         cargo(&made, &target, &["check", "--all-targets"]);
     }
 }
