@@ -4,7 +4,7 @@
 //! Key and initial vector are both the shared secret of the login. A [`Cipher`]
 //! is the state of one direction, over every byte of the stream, lengths included.
 //! [`encrypt_many`] encrypts several streams at once: `lanes` assigns them to the
-//! registers of the CPU, `x86` has the instructions.
+//! registers of the CPU, `x86` and `aarch64` have the instructions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,16 +12,28 @@ use std::sync::Arc;
 use aes::Aes128Enc;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod decrypt;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod keys;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+/// The instructions of this CPU.
+#[cfg(target_arch = "aarch64")]
+use aarch64 as cpu;
+#[cfg(target_arch = "x86_64")]
+use x86 as cpu;
 
 /// The length of the shared secret, in bytes.
 pub const SECRET_BYTES: usize = 16;
 
 /// The keys of AES-128: one for each round, and one before the first.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const KEYS: usize = 11;
 
 type Block = [u8; 16];
@@ -38,17 +50,17 @@ pub struct Cipher {
 
 /// The round keys, in the form for this CPU.
 enum Keys {
-    #[cfg(target_arch = "x86_64")]
-    Fast(x86::RoundKeys),
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    Fast(keys::RoundKeys),
     /// Boxed because it is large: the type has room for two forms of the keys.
     Portable(Box<Aes128Enc>),
 }
 
 impl Keys {
     fn new(secret: &Block) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(aes_ni) = x86::AesNi::detect() {
-            return Self::Fast(x86::RoundKeys::new(secret, aes_ni));
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        if let Some(aes) = cpu::Aes::detect() {
+            return Self::Fast(keys::RoundKeys::new(secret, aes));
         }
         Self::portable(secret)
     }
@@ -71,7 +83,7 @@ impl Cipher {
     /// Encrypts the next bytes of the stream, in place.
     pub fn encrypt(&mut self, bytes: &mut [u8]) {
         match &*self.keys {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Keys::Fast(keys) => keys.encrypt(&mut self.register, bytes),
             Keys::Portable(aes) => {
                 for byte in bytes {
@@ -85,7 +97,7 @@ impl Cipher {
     /// Decrypts the next bytes of the stream, in place.
     pub fn decrypt(&mut self, bytes: &mut [u8]) {
         match &*self.keys {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Keys::Fast(keys) => keys.decrypt(&mut self.register, bytes),
             Keys::Portable(aes) => {
                 for byte in bytes {
@@ -127,13 +139,14 @@ pub struct Job<'a> {
 ///
 /// `None`s among the jobs are skipped; afterwards all jobs are `None`.
 pub fn encrypt_many(jobs: &mut [Option<Job<'_>>]) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if jobs.iter().flatten().count() > 1 {
+        #[cfg(target_arch = "x86_64")]
         if let Some(vaes) = x86::Vaes::detect() {
             return encrypt_with_vaes(jobs, vaes);
         }
-        if let Some(aes_ni) = x86::AesNi::detect() {
-            return encrypt_with_aes_ni(jobs, aes_ni);
+        if let Some(aes) = cpu::Aes::detect() {
+            return encrypt_with_aes(jobs, aes);
         }
     }
     for job in jobs.iter_mut().filter_map(Option::take) {
@@ -151,12 +164,12 @@ fn encrypt_with_vaes(jobs: &mut [Option<Job<'_>>], vaes: x86::Vaes) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn encrypt_with_aes_ni(jobs: &mut [Option<Job<'_>>], aes_ni: x86::AesNi) {
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn encrypt_with_aes(jobs: &mut [Option<Job<'_>>], aes: cpu::Aes) {
     match jobs.iter().flatten().count() {
-        0..=2 => lanes::encrypt(jobs, |lanes, count| aes_ni.step::<2>(lanes, count)),
-        3..=4 => lanes::encrypt(jobs, |lanes, count| aes_ni.step::<4>(lanes, count)),
-        _ => lanes::encrypt(jobs, |lanes, count| aes_ni.step::<8>(lanes, count)),
+        0..=2 => lanes::encrypt(jobs, |lanes, count| aes.step::<2>(lanes, count)),
+        3..=4 => lanes::encrypt(jobs, |lanes, count| aes.step::<4>(lanes, count)),
+        _ => lanes::encrypt(jobs, |lanes, count| aes.step::<8>(lanes, count)),
     }
 }
 
@@ -201,7 +214,7 @@ mod tests {
     }
 
     /// The key expansion of FIPS 197, appendix A.1: its last key.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     #[test]
     fn published_key_expansion() {
         let key = u128::to_be_bytes(0x2b7e_1516_28ae_d2a6_abf7_1588_09cf_4f3c);
@@ -260,10 +273,10 @@ mod tests {
     /// All implementations of encrypting several streams that this CPU supports.
     fn ways() -> Vec<(&'static str, EncryptMany)> {
         let mut ways: Vec<(&str, EncryptMany)> = vec![("chosen", encrypt_many)];
-        #[cfg(target_arch = "x86_64")]
-        if x86::AesNi::detect().is_some() {
-            ways.push(("AES-NI", |jobs| {
-                encrypt_with_aes_ni(jobs, x86::AesNi::detect().unwrap());
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        if cpu::Aes::detect().is_some() {
+            ways.push(("AES instructions", |jobs| {
+                encrypt_with_aes(jobs, cpu::Aes::detect().unwrap());
             }));
         }
         #[cfg(target_arch = "x86_64")]

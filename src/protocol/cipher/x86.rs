@@ -1,10 +1,10 @@
 //! AES-128-CFB8 with AES-NI, and with VAES on AVX-512.
 //!
-//! The only file of the protocol with `unsafe`, under two rules:
+//! One of the two files of the protocol with `unsafe`, `aarch64` being the other, under two
+//! rules:
 //!
 //! - A function with a `target_feature` is only called through a value that proves
-//!   that the CPU has the feature. [`AesNi`] and [`Vaes`] are made by asking the
-//!   CPU, and [`RoundKeys`] needs an [`AesNi`].
+//!   that the CPU has the feature. [`Aes`] and [`Vaes`] are made by asking the CPU.
 //! - A pointer comes from a reference to an array of exactly the bytes that are
 //!   read or written through it.
 //!
@@ -23,59 +23,43 @@ use std::arch::x86_64::{
 };
 use std::array::from_fn;
 
+use super::decrypt::decrypt_with;
 use super::lanes::Lanes;
 use super::{Block, KEYS};
 
 /// Proves that the CPU has AES-NI.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AesNi(());
+pub(super) struct Aes(());
 
-impl AesNi {
+impl Aes {
     /// `None` where the CPU does not have it.
     pub(super) fn detect() -> Option<Self> {
         let is_there = is_x86_feature_detected!("aes") && is_x86_feature_detected!("ssse3");
         is_there.then_some(Self(()))
     }
 
+    /// The key expansion of FIPS 197, section 5.2.
+    pub(super) fn expand(self, secret: &Block) -> [Block; KEYS] {
+        // SAFETY: this value proves that the CPU has AES-NI.
+        unsafe { expand(secret) }
+    }
+
+    /// Encrypts one stream: each byte depends on the ten rounds of the one before it.
+    pub(super) fn encrypt(self, keys: &[Block; KEYS], register: &mut Block, bytes: &mut [u8]) {
+        // SAFETY: this value proves that the CPU has AES-NI.
+        unsafe { encrypt(keys, register, bytes) }
+    }
+
+    /// Decrypts one stream.
+    pub(super) fn decrypt(self, keys: &[Block; KEYS], register: &mut Block, bytes: &mut [u8]) {
+        // SAFETY: this value proves that the CPU has AES-NI.
+        unsafe { decrypt(keys, register, bytes) }
+    }
+
     /// Steps of `R` streams side by side.
     pub(super) fn step<const R: usize>(self, lanes: &mut Lanes<R, 1>, count: usize) {
         // SAFETY: this value proves that the CPU has AES-NI.
         unsafe { step(lanes, count) }
-    }
-}
-
-/// The round keys of AES-128.
-pub(super) struct RoundKeys([Block; KEYS]);
-
-impl Drop for RoundKeys {
-    fn drop(&mut self) {
-        self.0 = [[0; 16]; KEYS];
-        // Keeps the compiler from removing the writes, since nothing reads the zeros.
-        std::hint::black_box(&self.0);
-    }
-}
-
-impl RoundKeys {
-    /// The keys of a secret.
-    pub(super) fn new(secret: &Block, AesNi(()): AesNi) -> Self {
-        // SAFETY: the CPU has AES-NI.
-        Self(unsafe { expand(secret) })
-    }
-
-    pub(super) fn blocks(&self) -> &[Block; KEYS] {
-        &self.0
-    }
-
-    /// Encrypts one stream: each byte depends on the ten rounds of the one before it.
-    pub(super) fn encrypt(&self, register: &mut Block, bytes: &mut [u8]) {
-        // SAFETY: these keys prove that the CPU has AES-NI.
-        unsafe { encrypt(&self.0, register, bytes) }
-    }
-
-    /// Decrypts one stream: each byte depends only on cipher text, which is known.
-    pub(super) fn decrypt(&self, register: &mut Block, bytes: &mut [u8]) {
-        // SAFETY: these keys prove that the CPU has AES-NI.
-        unsafe { decrypt(&self.0, register, bytes) }
     }
 }
 
@@ -121,7 +105,7 @@ fn store_four(blocks: &mut [Block; 4], value: __m512i) {
     unsafe { _mm512_storeu_si512(blocks.as_mut_ptr().cast(), value) }
 }
 
-/// The key expansion of FIPS 197, section 5.2, without a table.
+/// The key expansion, without a table.
 #[target_feature(enable = "aes")]
 fn expand(secret: &Block) -> [Block; KEYS] {
     /// The next key, from the one before it and the round's word.
@@ -184,35 +168,13 @@ fn encrypt(keys: &[Block; KEYS], register: &mut Block, bytes: &mut [u8]) {
     store(register, chain);
 }
 
-/// Goes backwards, so that each cipher byte is read by all that need it before it
-/// is overwritten. The CPU works on several bytes at once, since none depends on
-/// the plain text of another.
 #[target_feature(enable = "aes,ssse3")]
 fn decrypt(keys: &[Block; KEYS], register: &mut Block, bytes: &mut [u8]) {
     let keys: [__m128i; KEYS] = from_fn(|round| load(&keys[round]));
-    // Bytes near the beginning need what came before.
-    let first_bytes = bytes.len().min(16);
-    let mut beginning = [0; 32];
-    beginning[..16].copy_from_slice(register);
-    beginning[16..16 + first_bytes].copy_from_slice(&bytes[..first_bytes]);
-    register.copy_from_slice(match bytes.last_chunk::<16>() {
-        Some(last) => last,
-        None => &beginning[first_bytes..first_bytes + 16],
-    });
-    let key_byte = |window: &Block| {
+    decrypt_with(register, bytes, |window| {
         let block = rounds(_mm_xor_si128(load(window), keys[0]), &keys);
         _mm_cvtsi128_si32(block).to_le_bytes()[0]
-    };
-    for at in (16..bytes.len()).rev() {
-        if let Some((window, [byte, ..])) = bytes[at - 16..].split_first_chunk_mut() {
-            *byte ^= key_byte(window);
-        }
-    }
-    for (at, byte) in bytes.iter_mut().take(16).enumerate().rev() {
-        if let Some(window) = beginning[at..].first_chunk() {
-            *byte ^= key_byte(window);
-        }
-    }
+    });
 }
 
 #[target_feature(enable = "aes,ssse3")]
