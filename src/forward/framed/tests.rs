@@ -73,10 +73,14 @@ proptest! {
         prop_assert_eq!(&walked(&[1]), &whole);
     }
 
-    /// The same for bytes that need not be frames.
+    /// The same for bytes that need not be frames. Most are small, so that there are short
+    /// frames among them, and empty ones.
     #[test]
-    fn cuts_of_any_bytes_change_nothing(input in proptest::collection::vec(any::<u8>(), 6..600)) {
-        cut_any_bytes(&input);
+    fn cuts_of_any_bytes_change_nothing(
+        head: [u8; 6],
+        stream in proptest::collection::vec(prop_oneof![3 => 0_u8..4, 1 => any::<u8>()], 0..600),
+    ) {
+        cut_any_bytes(&[&head[..], &stream].concat());
     }
 
     /// Random bytes cause a fault or wait for more bytes, and the memory stays bounded by
@@ -116,6 +120,18 @@ fn frames_before_a_fault_pass() {
     assert_eq!(filter.sent().state, State::Configuration);
     let empty = CodecError::Frame(FrameError::Empty);
     assert_eq!(filter.fault(), Some(&FramedError::Codec(empty)));
+}
+
+/// An empty frame is a fault among frames that nobody reads as well: its length and that
+/// of the next frame are not one length of two bytes.
+#[test]
+fn an_empty_frame_among_others_is_a_fault() {
+    let stream = [&[1, 0x7C, 0, 1][..], &[0x7C; 300]].concat();
+    let filter = filter(Direction::Clientbound, Format::Plain, Format::Plain, false);
+    let (passed, fault) = walked(filter, None, &stream, &[stream.len()]);
+    assert_eq!(passed, [1, 0x7C]);
+    let empty = CodecError::Frame(FrameError::Empty);
+    assert_eq!(fault, Some(FramedError::Codec(empty)));
 }
 
 /// Frames that are carried whole are walked at once with the next bytes, and none of them
