@@ -221,7 +221,7 @@ impl FrameFilter {
             let rest = buffer.get(at..).unwrap_or_default();
             let (frame_bytes, length_bytes) = match *rest {
                 [length @ 1..0x80, ..] => (usize::from(length), 1),
-                [low @ 0x80.., high @ 1..0x80, ..] => {
+                [low @ 0x80..=0xFF, high @ 1..0x80, ..] => {
                     (usize::from(low & 0x7F) | usize::from(high) << 7, 2)
                 }
                 _ => return at,
