@@ -25,8 +25,8 @@ mod linux {
     use infrarust::manifest;
     use infrarust::mode::Mode;
     use infrarust::plugin::{
-        AskedPacket, Client, Environment, HookSet, PacketAsker, PacketFate, PacketPlayer, Player,
-        PlayerCounts, PluginHost, Refusal, Session, SessionEvent, Spec,
+        AskedPacket, Client, Environment, HookSet, PacketAsker, PacketFate, PacketHooks,
+        PacketPlayer, Player, PlayerCounts, PluginHost, Refusal, Session, SessionEvent, Spec,
     };
     use infrarust::protocol::handshake::Intent;
     use infrarust::protocol::packet::view::{self, Value};
@@ -62,8 +62,9 @@ mod linux {
         fn is_gone(&self) -> bool {
             false
         }
-        fn decided(self: Box<Self>, fates: Vec<PacketFate>, _: Option<Refusal>) {
+        fn decided(self: Box<Self>, fates: Vec<PacketFate>, _: Option<Refusal>) -> Option<Waker> {
             let _ = self.0.send(fates.len());
+            None
         }
     }
 
@@ -336,6 +337,7 @@ mod linux {
             let asker = Box::new(Asker(sender));
             let hooks = hooks.packet_hooks();
             hooks.ask(&player, state, direction, packets, asker);
+            PacketHooks::begin();
             fates.recv().unwrap()
         };
 

@@ -1,6 +1,7 @@
 //! The plugins that are asked about the packets of a player.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::kicked::Kicked;
 use crate::forward::queries::{Decider, Decision, PacketGroup, PacketQueries, Wanted};
@@ -101,6 +102,10 @@ impl Decider for AskPlugins {
         self.hooks
             .ask(&self.player, state, direction, packets, Box::new(asker));
     }
+
+    fn begin(&self) {
+        PacketHooks::begin();
+    }
 }
 
 /// One direction of a session that waits for what plugins decide.
@@ -122,7 +127,8 @@ impl Drop for Asker {
                 is_failure: true,
             });
             let decisions = vec![Decision::Drop(None)];
-            self.queries.answer(self.direction, decisions);
+            let waker = self.queries.answer(self.direction, decisions);
+            waker.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -132,7 +138,11 @@ impl PacketAsker for Asker {
         self.queries.is_over()
     }
 
-    fn decided(mut self: Box<Self>, fates: Vec<PacketFate>, refusal: Option<Refusal>) {
+    fn decided(
+        mut self: Box<Self>,
+        fates: Vec<PacketFate>,
+        refusal: Option<Refusal>,
+    ) -> Option<Waker> {
         if let Some(refusal) = refusal {
             self.kicked.kick(refusal);
         }
@@ -143,7 +153,7 @@ impl PacketAsker for Asker {
         };
         let decisions = fates.into_iter().map(decision).collect();
         self.is_decided = true;
-        self.queries.answer(self.direction, decisions);
+        self.queries.answer(self.direction, decisions)
     }
 }
 
@@ -180,7 +190,11 @@ mod tests {
             })
         };
         let queries = Arc::new(queries);
-        asker(&queries).decided(vec![PacketFate::Pass], None);
+        assert!(
+            asker(&queries)
+                .decided(vec![PacketFate::Pass], None)
+                .is_none()
+        );
         assert!(kicked.by().is_none());
         drop(asker(&queries));
         assert!(kicked.by().is_some_and(|refusal| refusal.is_failure));

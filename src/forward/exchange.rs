@@ -6,7 +6,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -14,6 +13,7 @@ use socket2::SockRef;
 use super::both::Both;
 use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Encryption, Lane, Method, Phase, Stop};
+use super::outbox::Driver;
 use super::socket::{self, Socket};
 use super::timeouts::{Expired, Timeouts};
 use super::{Counters, Direction, End, Outbox, Outcome, Session, Side};
@@ -159,9 +159,9 @@ impl<S: Socket> Exchange<S> {
     pub(super) fn wants(&self, side: Side) -> Wants {
         let lane = self.lanes.of(side);
         Wants {
-            // The encryption ends soon: changing what epoll watches twice would cost
-            // more than an event or two that are ignored.
-            read: lane.reads() || lane.is_encrypting(),
+            // An encryption ends soon, and most decisions come soon: changing what epoll
+            // watches twice would cost more than an event or two that are ignored.
+            read: lane.reads() || lane.reads_soon(),
             write: self.lanes.of(side.other()).is_waiting(),
         }
     }
@@ -173,7 +173,12 @@ impl<S: Socket> Exchange<S> {
         }
         if ready.readable && self.lanes.of(side).reads() {
             self.step(side, buffers);
-        } else if ready.failed && self.lanes.of(side.other()).phase() == Phase::Open {
+            return;
+        }
+        if ready.readable {
+            self.lanes.of_mut(side).note_unread();
+        }
+        if ready.failed && self.lanes.of(side.other()).phase() == Phase::Open {
             // Bytes that it sent before the failure can still be read later,
             // and that read reports the failure again. Bytes for it are lost.
             let error = SockRef::from(self.sockets.of(side)).take_error();
@@ -207,6 +212,22 @@ impl<S: Socket> Exchange<S> {
         self.send_out(Side::Backend, buffers);
     }
 
+    /// Whether bytes are held back for a decision.
+    pub(super) fn is_holding(&self) -> bool {
+        self.lanes.client.is_holding() || self.lanes.backend.is_holding()
+    }
+
+    /// Writes those bytes without the decision.
+    pub(super) fn write_held(&mut self, buffers: &mut Buffers) {
+        for source in Side::BOTH {
+            let to = self.sockets.of(source.other());
+            let lane = self.lanes.of_mut(source);
+            if let Err(stop) = lane.write_held(to, &self.counters, buffers) {
+                self.stopped(source, stop);
+            }
+        }
+    }
+
     fn step(&mut self, source: Side, buffers: &mut Buffers) {
         let (from, to) = (self.sockets.of(source), self.sockets.of(source.other()));
         let step = self
@@ -219,16 +240,16 @@ impl<S: Socket> Exchange<S> {
         self.send_out(source, buffers);
     }
 
-    /// Sets the waker that wakes the driver when a packet is put into the outbox.
-    pub(super) fn set_waker(&self, waker: impl FnOnce() -> Waker) {
+    /// Sets the driver that is notified when a packet is put into the outbox.
+    pub(super) fn set_driver(&self, driver: impl FnOnce() -> Driver) {
         if let Some(outbox) = &self.outbox {
-            outbox.set_waker(waker());
+            outbox.set_driver(driver());
         }
     }
 
     /// Continues with frames that waited for a decision, and writes packets of the
-    /// outbox, as far as both receivers accept them now. To be called after the waker was
-    /// set, and each time that it woke the driver.
+    /// outbox, as far as both receivers accept them now. To be called after the driver was
+    /// set, and each time that it was notified.
     pub(super) fn send_out_all(&mut self, buffers: &mut Buffers) {
         if let Some(outbox) = &self.outbox {
             outbox.clear_wakeup();

@@ -2,12 +2,14 @@
 //! accept yet, and knows how the direction ends.
 
 use std::io;
+use std::sync::Arc;
 
 use tracing::debug;
 
 use super::framed::{FrameFilter, Walked};
 #[cfg(target_os = "linux")]
 use super::pipe::{self, MakePipe, Pipe, Pool};
+use super::queries::PacketQueries;
 use super::socket::{self, Socket};
 use super::spare::SpareBuffers;
 use super::{COPY_BYTES, Counters, Direction, Outbox, Relay, SPLICE_AVAILABLE, resolve};
@@ -63,6 +65,10 @@ pub(super) struct Buffers {
     pub(super) spare: SpareBuffers,
     /// Whether the driver encrypts the bytes of an [`Encryption`].
     driver_encrypts: bool,
+    /// Whether the driver writes bytes that are held for too long.
+    driver_holds: bool,
+    /// The queries of one of the sessions that have added packets.
+    added_to: Option<Arc<PacketQueries>>,
     #[cfg(target_os = "linux")]
     pub(super) pipes: Pool,
 }
@@ -75,6 +81,8 @@ impl Buffers {
             zlib: Zlib::default(),
             spare: SpareBuffers::default(),
             driver_encrypts: false,
+            driver_holds: false,
+            added_to: None,
             #[cfg(target_os = "linux")]
             pipes: Pool::default(),
         }
@@ -85,7 +93,16 @@ impl Buffers {
     pub(super) fn of_encrypting_driver() -> Self {
         Self {
             driver_encrypts: true,
+            driver_holds: true,
             ..Self::new()
+        }
+    }
+
+    /// Lets plugins begin with the packets that wait for their decisions. To be called after
+    /// steps of one or more sessions.
+    pub(super) fn begin_decisions(&mut self) {
+        if let Some(queries) = self.added_to.take() {
+            queries.begin();
         }
     }
 }
@@ -99,6 +116,8 @@ enum InFlight {
         bytes: Vec<u8>,
         encrypted: usize,
     },
+    /// Whole frames, before others that wait for a decision: they are written together.
+    Held(Vec<u8>),
     Backlog {
         bytes: Box<[u8]>,
         written: usize,
@@ -196,6 +215,8 @@ pub(super) struct Lane {
     /// In a framed session; boxed, since other sessions do not have it.
     filter: Option<Box<FrameFilter>>,
     unhandled: Unhandled,
+    /// The sender has sent more while a frame waits for a decision.
+    has_unread: bool,
     in_flight: InFlight,
     phase: Phase,
     moved_bytes: u64,
@@ -209,6 +230,7 @@ impl Lane {
             method,
             filter: None,
             unhandled: Unhandled::Nothing,
+            has_unread: false,
             in_flight: InFlight::Nothing,
             phase: Phase::Open,
             moved_bytes: 0,
@@ -236,6 +258,12 @@ impl Lane {
                 let rest = bytes.get_mut(encrypted..).unwrap_or_default();
                 if let Some(filter) = &mut self.filter {
                     filter.encrypt(rest);
+                }
+                bytes
+            }
+            InFlight::Held(mut bytes) => {
+                if let Some(filter) = &mut self.filter {
+                    filter.encrypt(&mut bytes);
                 }
                 bytes
             }
@@ -278,9 +306,25 @@ impl Lane {
     pub(super) fn is_waiting(&self) -> bool {
         match self.in_flight {
             InFlight::Nothing => self.has_paused(),
-            InFlight::Plain { .. } => false,
+            InFlight::Plain { .. } | InFlight::Held(_) => false,
             _ => true,
         }
+    }
+
+    /// Whether it cannot read now, but probably can before the sender sends more.
+    pub(super) fn reads_soon(&self) -> bool {
+        self.is_encrypting() || (self.awaits_decision() && !self.has_unread)
+    }
+
+    /// The sender has sent more, although the lane does not read now.
+    pub(super) fn note_unread(&mut self) {
+        self.has_unread = self.awaits_decision();
+    }
+
+    /// Whether it holds bytes back, to write them together with frames that wait for a
+    /// decision.
+    pub(super) fn is_holding(&self) -> bool {
+        matches!(self.in_flight, InFlight::Held(_))
     }
 
     /// Whether a frame waits for an answer of plugins.
@@ -296,6 +340,7 @@ impl Lane {
         };
         let is_decided = filter.take_decision();
         self.unhandled = Unhandled::of(filter);
+        self.has_unread &= !is_decided;
         is_decided
     }
 
@@ -399,10 +444,10 @@ impl Lane {
             Phase::Discarding => self.discard_read(source, buffers),
             Phase::Open => {
                 self.deliver(destination, counters, buffers)?;
-                if !matches!(self.in_flight, InFlight::Nothing) {
+                if self.awaits_decision() {
                     return Ok(());
                 }
-                if self.awaits_decision() {
+                if !matches!(self.in_flight, InFlight::Nothing | InFlight::Held(_)) {
                     return Ok(());
                 }
                 if self.has_paused() {
@@ -621,6 +666,8 @@ impl Lane {
             zlib,
             spare,
             driver_encrypts,
+            driver_holds,
+            added_to,
             ..
         } = buffers;
         let read = buffer.get_mut(..bytes).unwrap_or_default();
@@ -630,14 +677,32 @@ impl Lane {
             Walked::Output => &mut output[..],
             Walked::Nothing => &mut [],
         };
-        let mut written = self.write_frames(
-            filter,
-            to_write,
-            destination,
-            counters,
-            spare,
-            *driver_encrypts,
-        );
+        if filter.awaits_decision() && added_to.is_none() {
+            *added_to = filter.queries().cloned();
+        }
+        let holds = *driver_holds && filter.awaits_decision() && !to_write.is_empty();
+        let mut written = if holds || self.is_holding() {
+            let mut held = self.take_held().unwrap_or_else(|| spare.take());
+            held.extend_from_slice(to_write);
+            match filter.awaits_decision() {
+                true => {
+                    self.in_flight = InFlight::Held(held);
+                    Ok(())
+                }
+                false => {
+                    self.write_owned(filter, held, destination, counters, spare, *driver_encrypts)
+                }
+            }
+        } else {
+            self.write_frames(
+                filter,
+                to_write,
+                destination,
+                counters,
+                spare,
+                *driver_encrypts,
+            )
+        };
         if let (Ok(()), Some(error)) = (&written, filter.fault()) {
             written = Err(Stop::Fault(error.into()));
         }
@@ -673,6 +738,58 @@ impl Lane {
         }
         filter.encrypt(frames);
         self.write(frames, destination, counters)
+    }
+
+    /// The same for frames in a buffer of their own.
+    fn write_owned<S: Socket>(
+        &mut self,
+        filter: &mut FrameFilter,
+        mut frames: Vec<u8>,
+        destination: &S,
+        counters: &Counters,
+        spare: &mut SpareBuffers,
+        driver_encrypts: bool,
+    ) -> Result<(), Stop> {
+        if driver_encrypts && !frames.is_empty() && filter.encryption().is_some() {
+            self.in_flight = InFlight::Plain {
+                bytes: frames,
+                encrypted: 0,
+            };
+            return Ok(());
+        }
+        filter.encrypt(&mut frames);
+        let written = self.write(&frames, destination, counters);
+        spare.put(frames);
+        written
+    }
+
+    fn take_held(&mut self) -> Option<Vec<u8>> {
+        let InFlight::Held(held) = &mut self.in_flight else {
+            return None;
+        };
+        let held = std::mem::take(held);
+        self.in_flight = InFlight::Nothing;
+        Some(held)
+    }
+
+    /// Writes the bytes that are held back, and waits further for the decision.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`step`](Self::step).
+    pub(super) fn write_held<S: Socket>(
+        &mut self,
+        destination: &S,
+        counters: &Counters,
+        buffers: &mut Buffers,
+    ) -> Result<(), Stop> {
+        let Some(held) = self.take_held() else {
+            return Ok(());
+        };
+        let (spare, driver_encrypts) = (&mut buffers.spare, buffers.driver_encrypts);
+        self.with_filter(|lane, filter| {
+            lane.write_owned(filter, held, destination, counters, spare, driver_encrypts)
+        })
     }
 
     /// Writes what the receiver accepts now, and keeps the rest in flight.
@@ -722,7 +839,7 @@ impl Lane {
     ) -> Result<(), Stop> {
         loop {
             let sent = match &mut self.in_flight {
-                InFlight::Nothing | InFlight::Plain { .. } => return Ok(()),
+                InFlight::Nothing | InFlight::Plain { .. } | InFlight::Held(_) => return Ok(()),
                 InFlight::Backlog { bytes, written } => {
                     let (bytes, mut written) = (std::mem::take(bytes), *written);
                     let sent = self.send(&bytes, &mut written, destination, counters);

@@ -33,6 +33,8 @@ mod both;
 pub(crate) mod bounds;
 pub(crate) mod commands;
 #[cfg(all(test, target_os = "linux"))]
+mod decision_tests;
+#[cfg(all(test, target_os = "linux"))]
 mod encryption_tests;
 mod exchange;
 pub(crate) mod framed;

@@ -1,10 +1,14 @@
 //! Packets that plugins and the proxy add to a session, besides those of its two peers.
 //!
 //! A sender may be on any thread, and never waits. A packet waits in a bounded queue until
-//! the driver of the session is between two frames and the receiver accepts it. The waker
-//! of the outbox then wakes the driver.
+//! the driver of the session is between two frames and the receiver accepts it. The outbox
+//! notifies the driver.
 
 use std::collections::VecDeque;
+#[cfg(target_os = "linux")]
+use std::fmt;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -33,9 +37,38 @@ pub(crate) struct Outbox {
 struct Waiting {
     /// `None` while there is nothing: most sessions never have any.
     content: Option<Box<Content>>,
-    waker: Option<Waker>,
-    /// The waker was called and the driver has not run since, so no second call is needed.
+    driver: Option<Driver>,
+    /// The driver was notified and the driver has not run since, so no second call is needed.
     is_woken: bool,
+}
+
+/// What drives a session.
+#[derive(Debug, Clone)]
+pub(super) enum Driver {
+    /// A task that drives it alone.
+    Task(Waker),
+    /// One for many sessions, which knows this one by a number.
+    #[cfg(target_os = "linux")]
+    Shared(Arc<dyn Mailbox>, u64),
+}
+
+/// Where a driver of many sessions learns which of them have packets.
+#[cfg(target_os = "linux")]
+pub(super) trait Mailbox: fmt::Debug + Send + Sync {
+    /// The session with this number has packets. Returns a waker if the driver has to be
+    /// woken; it is the same for all sessions.
+    fn notify(self: Arc<Self>, session: u64) -> Option<Waker>;
+}
+
+impl Driver {
+    /// Notifies the driver. Returns a waker if it has to be woken.
+    fn notify(self) -> Option<Waker> {
+        match self {
+            Self::Task(waker) => Some(waker),
+            #[cfg(target_os = "linux")]
+            Self::Shared(mailbox, session) => mailbox.notify(session),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -103,22 +136,23 @@ impl Outbox {
         let queue = &mut content.queues[direction as usize];
         queue.extend(packets.into_iter().map(|packet| Queued { sender, packet }));
         self.counts[direction as usize].store(queue.len(), Ordering::Release);
-        Self::wake_and_unlock(waiting);
+        if let Some(waker) = Self::notify_and_unlock(waiting) {
+            waker.wake();
+        }
         Ok(())
     }
 
-    /// Wakes the driver although no packet was put here: an answer waits in the queries.
-    pub(super) fn wake_driver(&self) {
-        Self::wake_and_unlock(self.lock());
+    /// Notifies the driver although no packet was put here: an answer waits in the
+    /// queries. Returns a waker if the driver has to be woken.
+    pub(super) fn notify_driver(&self) -> Option<Waker> {
+        Self::notify_and_unlock(self.lock())
     }
 
-    fn wake_and_unlock(mut waiting: MutexGuard<'_, Waiting>) {
+    fn notify_and_unlock(mut waiting: MutexGuard<'_, Waiting>) -> Option<Waker> {
         let is_woken = std::mem::replace(&mut waiting.is_woken, true);
-        let waker = waiting.waker.clone().filter(|_| !is_woken);
+        let driver = waiting.driver.clone().filter(|_| !is_woken);
         drop(waiting);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        driver?.notify()
     }
 
     /// Records that a plugin requests a cookie from the client. The receiver gets the
@@ -196,13 +230,13 @@ impl Outbox {
         queued.map(|queued| queued.packet)
     }
 
-    /// Sets the waker of the driver. The driver must look into the outbox afterwards, and
-    /// after each time that it was woken.
-    pub(super) fn set_waker(&self, waker: Waker) {
-        self.lock().waker = Some(waker);
+    /// Sets the driver. It must look into the outbox afterwards, and after each time that
+    /// it was notified.
+    pub(super) fn set_driver(&self, driver: Driver) {
+        self.lock().driver = Some(driver);
     }
 
-    /// Clears `is_woken`: the next packet calls the waker again.
+    /// Clears `is_woken`: the next packet notifies the driver again.
     pub(super) fn clear_wakeup(&self) {
         self.lock().is_woken = false;
     }

@@ -17,6 +17,7 @@ use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::Buffers;
 #[cfg(any(test, not(target_os = "linux")))]
 use super::lane::Method;
+use super::outbox::Driver;
 use super::{End, Side};
 #[cfg(any(test, not(target_os = "linux")))]
 use super::{Outcome, Session, keep_alive};
@@ -80,13 +81,14 @@ pub(super) fn drive(
             if stopped.as_mut().poll(cx).is_ready() {
                 exchange.stop(End::Stopped);
             }
-            exchange.set_waker(|| cx.waker().clone());
+            exchange.set_driver(|| Driver::Task(cx.waker().clone()));
             BUFFERS.with_borrow_mut(|buffers| exchange.send_out_all(buffers));
             loop {
                 let moved = BUFFERS.with_borrow_mut(|buffers| {
                     // Not `||`, which would skip the second socket.
                     Side::BOTH.map(|side| move_once(&mut exchange, side, cx, buffers)) != [false; 2]
                 });
+                BUFFERS.with_borrow_mut(Buffers::begin_decisions);
                 let given_up = !moved && check_deadlines(&mut exchange, until, &mut timer, cx);
                 if given_up || exchange.outcome().is_some() {
                     return Poll::Ready(());

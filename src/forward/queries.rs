@@ -1,13 +1,15 @@
 //! Packets of a session that wait for an answer of plugins.
 //!
 //! The driver of the session puts packets here, and reads no more in their direction.
-//! The [`Decider`] calls the plugins on other threads and gives the decisions, and the
-//! waker of the [`Outbox`] wakes the driver. A packet that no plugin wants costs one
-//! look-up.
+//! Once it has done so for all its sessions, it lets the [`Decider`] begin, which calls the
+//! plugins on other threads and gives the decisions; the [`Outbox`] notifies the driver. So
+//! the sessions of a driver share the changes of threads. A packet that no plugin wants
+//! costs one look-up.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use tokio::sync::Notify;
 
@@ -91,8 +93,13 @@ pub(crate) enum Decision {
 /// Decides about packets.
 pub(crate) trait Decider: fmt::Debug + Send + Sync {
     /// Takes packets, and gives the decisions about at least the first of them to
-    /// [`PacketQueries::answer`], from any thread. Does not wait.
+    /// [`PacketQueries::answer`], from any thread. Does not wait. It may leave them until
+    /// [`begin`](Self::begin).
     fn decide(&self, queries: &Arc<PacketQueries>, direction: Direction, group: PacketGroup);
+
+    /// Begins with all packets that were taken, also with those of other sessions. Does not
+    /// wait.
+    fn begin(&self);
 }
 
 /// The packets of one session that wait for decisions, at most one group in each
@@ -125,17 +132,24 @@ impl PacketQueries {
     }
 
     /// Adds packets. Those before them in this direction must have been decided.
+    /// [`begin`](Self::begin) must follow.
     pub(super) fn put(self: &Arc<Self>, direction: Direction, group: PacketGroup) {
         self.decider.decide(self, direction, group);
     }
 
+    /// Lets the decider begin with all packets that were added, also those of other
+    /// sessions.
+    pub(super) fn begin(&self) {
+        self.decider.begin();
+    }
+
     /// Gives the decisions about the packets that were taken in this direction, or about
-    /// the first of them.
-    pub(crate) fn answer(&self, direction: Direction, decisions: Vec<Decision>) {
+    /// the first of them. Returns a waker if the driver of the session has to be woken.
+    pub(crate) fn answer(&self, direction: Direction, decisions: Vec<Decision>) -> Option<Waker> {
         let lane = &self.lanes[direction as usize];
         *lane.lock() = Some(decisions);
         lane.is_decided.notify_one();
-        self.outbox.wake_driver();
+        self.outbox.notify_driver()
     }
 
     /// Takes the decisions, if there are any.
@@ -152,6 +166,7 @@ impl PacketQueries {
     ) -> Decision {
         let packets = vec![packet];
         self.put(direction, PacketGroup { state, packets });
+        self.begin();
         let lane = &self.lanes[direction as usize];
         loop {
             let is_decided = lane.is_decided.notified();
@@ -212,7 +227,7 @@ mod tests {
             let queries = Arc::clone(queries);
             tokio::spawn(async move {
                 assert_eq!(queries.take_decisions(direction), None);
-                queries.answer(
+                let waker = queries.answer(
                     direction,
                     match direction {
                         Direction::Serverbound => vec![Decision::Drop(None)],
@@ -222,8 +237,11 @@ mod tests {
                         }
                     },
                 );
+                assert!(waker.is_none(), "there is no driver");
             });
         }
+
+        fn begin(&self) {}
     }
 
     /// Each direction waits only for its own decision.

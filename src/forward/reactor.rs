@@ -10,12 +10,12 @@
 //! `docs/decisions.md` has the measurements behind this.
 
 use std::array::from_fn;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::TcpStream;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread;
@@ -32,6 +32,7 @@ use super::both::Both;
 use super::exchange::{Exchange, Ready, Wants};
 use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Encryption, Method};
+use super::outbox::{Driver, Mailbox};
 use super::{End, Outcome, Session, Side, keep_alive, portable, spare};
 use crate::protocol::cipher;
 use crate::socket::Keepalive;
@@ -59,6 +60,10 @@ const SLICE_BYTES_MIN: usize = 256;
 /// The most sessions that one call encrypts slices of.
 const JOBS_MAX: usize = 32;
 
+/// How long bytes are held back, to be written together with the packet behind them that
+/// plugins decide about. Most plugins answer sooner; a player does not notice this delay.
+const HELD_MAX: Duration = Duration::from_millis(2);
+
 /// The epoll token of the wake-up event; other tokens hold session id and side.
 const WAKEUP_TOKEN: u64 = u64::MAX;
 
@@ -83,6 +88,9 @@ struct WorkerHandle(Arc<Inbox>);
 #[derive(Debug)]
 struct Inbox {
     wakeup: EventFd,
+    /// The worker runs, or was woken, and will look at the commands before it waits. Reset
+    /// under the lock of the commands, so that a command is not overlooked.
+    will_look: AtomicBool,
     commands: Mutex<Commands>,
     /// The number of sessions that the worker has or will have.
     sessions: AtomicUsize,
@@ -94,6 +102,15 @@ struct Commands {
     next_id: u64,
     /// No more commands will come, or the worker has ended.
     closed: bool,
+}
+
+impl Commands {
+    /// Adds a command. The worker has to be woken for it.
+    fn put(&mut self, command: Command) {
+        if !self.closed {
+            self.waiting.push(command);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -296,21 +313,22 @@ impl Relayed {
     }
 }
 
-/// The waker of an outbox: notifies the worker that the outbox has packets.
-#[derive(Debug)]
-struct OutboxWaker {
-    inbox: Arc<Inbox>,
-    id: u64,
+impl Mailbox for Inbox {
+    fn notify(self: Arc<Self>, session: u64) -> Option<Waker> {
+        let mut commands = self.lock();
+        commands.put(Command::Send(session));
+        drop(commands);
+        (!self.will_look.load(Ordering::Relaxed)).then(|| Waker::from(self))
+    }
 }
 
-impl Wake for OutboxWaker {
+impl Wake for Inbox {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut commands = self.inbox.lock();
-        self.inbox.put(&mut commands, Command::Send(self.id));
+        self.wake_worker(self.lock());
     }
 }
 
@@ -324,7 +342,8 @@ impl SessionHandle<'_> {
     fn stop(&mut self) {
         if let Some(id) = self.id.take() {
             let mut commands = self.inbox.lock();
-            self.inbox.put(&mut commands, Command::Stop(id));
+            commands.put(Command::Stop(id));
+            self.inbox.wake_worker(commands);
         }
     }
 }
@@ -343,28 +362,30 @@ impl Inbox {
         commands.next_id += 1;
         // Not by the worker: what lasts as long as a session would keep the memory of its
         // short-lived buffers from being returned to the system.
-        relayed.exchange.set_waker(|| {
-            let inbox = Arc::clone(self);
-            Waker::from(Arc::new(OutboxWaker { inbox, id }))
+        relayed.exchange.set_driver(|| {
+            let inbox: Arc<Self> = Arc::clone(self);
+            Driver::Shared(inbox, id)
         });
-        self.put(&mut commands, Command::Relay(id, relayed));
+        commands.put(Command::Relay(id, relayed));
+        self.wake_worker(commands);
         SessionHandle {
             inbox: self,
             id: Some(id),
         }
     }
 
-    fn put(&self, commands: &mut Commands, command: Command) {
-        if commands.closed {
-            return;
-        }
-        commands.waiting.push(command);
-        if commands.waiting.len() == 1 {
-            self.wake();
+    /// Wakes the worker if commands wait, unless it looks at them anyway.
+    fn wake_worker(&self, commands: MutexGuard<'_, Commands>) {
+        let is_asleep =
+            !commands.waiting.is_empty() && !self.will_look.swap(true, Ordering::Relaxed);
+        // First, because the worker may run at once, in place of this thread.
+        drop(commands);
+        if is_asleep {
+            self.write_wakeup();
         }
     }
 
-    fn wake(&self) {
+    fn write_wakeup(&self) {
         // It fails only when its counter would overflow, after 2^64 calls.
         let _ = self.wakeup.write(1);
     }
@@ -378,7 +399,7 @@ impl Inbox {
 impl Drop for WorkerHandle {
     fn drop(&mut self) {
         self.0.lock().closed = true;
-        self.0.wake();
+        self.0.write_wakeup();
     }
 }
 
@@ -415,6 +436,10 @@ struct Worker {
     in_encryption: Vec<u64>,
     /// What is taken of some of them while it is encrypted; empty otherwise.
     encryptions: Vec<(u64, Encryption)>,
+    /// The sessions that hold bytes back for a decision.
+    holding: HashSet<u64, BuildHasherDefault<IdHasher>>,
+    /// When these bytes are written without a decision, if there are any.
+    held_until: Option<Instant>,
     buffers: Buffers,
     commands: Vec<Command>,
 }
@@ -424,6 +449,7 @@ impl Worker {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let inbox = Arc::new(Inbox {
             wakeup: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            will_look: AtomicBool::new(false),
             commands: Mutex::default(),
             sessions: AtomicUsize::new(0),
         });
@@ -437,6 +463,8 @@ impl Worker {
             timers: BTreeSet::new(),
             in_encryption: Vec::new(),
             encryptions: Vec::new(),
+            holding: HashSet::default(),
+            held_until: None,
             buffers: Buffers::of_encrypting_driver(),
             commands: Vec::new(),
         };
@@ -462,19 +490,21 @@ impl Worker {
                     return;
                 }
             };
-            let mut has_commands = false;
+            // What comes from here on is found below, without a wake-up.
+            self.inbox.will_look.store(true, Ordering::Relaxed);
             for event in events.iter().take(found) {
                 match event.data() {
-                    WAKEUP_TOKEN => has_commands = true,
+                    WAKEUP_TOKEN => {}
                     data => self.serve(data, event.events()),
                 }
             }
             // After the events: none of them can belong to a session that is added now.
-            if has_commands {
-                closed = self.run_commands();
-            }
+            closed = self.run_commands();
             self.run_timers();
+            // Of all sessions together.
+            self.buffers.begin_decisions();
             self.encrypt();
+            self.write_held();
         }
     }
 
@@ -489,7 +519,11 @@ impl Worker {
         let until_timer = self
             .timers
             .first()
-            .map(|(at, _)| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+            .map(|(at, _)| *at)
+            .into_iter()
+            .chain(self.held_until)
+            .min()
+            .map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         match until_free.into_iter().chain(until_timer).min() {
             None => EpollTimeout::NONE,
             Some(wait) => EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX),
@@ -523,6 +557,7 @@ impl Worker {
         let closed = {
             let mut inbox = self.inbox.lock();
             std::mem::swap(&mut commands, &mut inbox.waiting);
+            self.inbox.will_look.store(false, Ordering::Relaxed);
             inbox.closed
         };
         for command in commands.drain(..) {
@@ -540,6 +575,7 @@ impl Worker {
                 }
                 Command::Stop(id) => {
                     if let Some(relayed) = self.sessions.get_mut(&id) {
+                        relayed.exchange.write_held(&mut self.buffers);
                         relayed.exchange.stop(End::Stopped);
                         self.update(id);
                     }
@@ -560,6 +596,25 @@ impl Worker {
             if let Some(relayed) = self.sessions.get_mut(&id) {
                 relayed.timer = None;
                 relayed.exchange.check_deadlines(now);
+            }
+            self.update(id);
+        }
+    }
+
+    /// Writes bytes for which no decision has come for too long: a plugin takes its time.
+    fn write_held(&mut self) {
+        if self.holding.is_empty() {
+            self.held_until = None;
+            return;
+        }
+        let now = Instant::now();
+        if *self.held_until.get_or_insert(now + HELD_MAX) > now {
+            return;
+        }
+        self.held_until = None;
+        for id in std::mem::take(&mut self.holding) {
+            if let Some(relayed) = self.sessions.get_mut(&id) {
+                relayed.exchange.write_held(&mut self.buffers);
             }
             self.update(id);
         }
@@ -615,6 +670,11 @@ impl Worker {
         if relayed.exchange.is_encrypting() && !relayed.is_in_encryption {
             relayed.is_in_encryption = true;
             self.in_encryption.push(id);
+        }
+        if relayed.exchange.is_holding() {
+            self.holding.insert(id);
+        } else if !self.holding.is_empty() {
+            self.holding.remove(&id);
         }
         relayed.watch(&self.epoll, id);
         let outcome = relayed.exchange.outcome();

@@ -4,7 +4,8 @@
 //! hosts, and waits for all of them when it ends.
 //!
 //! Few threads are awake as long as calls return at once: a thread takes one work item
-//! after another, so that one wake-up serves many sessions. A watch thread looks at the
+//! after another, so that one wake-up serves many sessions, and wakes those who wait for
+//! the results together, before it waits itself. A watch thread looks at the
 //! running calls. If a call blocks, the watch wakes another thread for the waiting work; if
 //! a call exceeds its deadline, its work goes on without it. So a call that never returns
 //! occupies one thread, and delays nothing else.
@@ -14,6 +15,7 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,9 @@ use std::time::{Duration, Instant};
 const THREADS_MAX: usize = 256;
 /// How long a thread without work waits before it ends.
 const IDLE_MAX: Duration = Duration::from_secs(10);
+/// How long a result waits for others that are passed on by the same wake-up. A wake-up takes
+/// some microseconds.
+const RESULT_WAIT_MAX: Duration = Duration::from_micros(200);
 /// How often the watch looks while calls run. A call that is still running at the second
 /// look counts as blocked.
 const LOOK_PERIOD: Duration = Duration::from_millis(1);
@@ -49,8 +54,9 @@ pub(super) trait Work: Send + 'static {
     /// Takes the result of the call, or the reason why there is none.
     fn take(&mut self, given: Result<Self::Given, Unanswered>);
 
-    /// Called after the last call.
-    fn end(self: Box<Self>);
+    /// Called after the last call. Returns a waker if somebody has to be woken for the
+    /// result.
+    fn end(self: Box<Self>) -> Option<Waker>;
 }
 
 /// Why a call has no result.
@@ -124,6 +130,8 @@ struct State<W> {
     idle: usize,
     /// How many threads have been woken and do not run yet.
     woken: usize,
+    /// How many of them have not been notified yet.
+    to_notify: usize,
     /// How many threads run or have been woken, without those in blocked calls.
     awake: usize,
     watch: Watch,
@@ -142,8 +150,17 @@ struct Waiting<W> {
     since: Option<Instant>,
 }
 
-/// The work that one thread runs; `None` between two calls.
-struct CurrentWork<W>(Mutex<Option<Running<W>>>);
+/// What the watch has to know of a thread.
+struct CurrentWork<W>(Mutex<Current<W>>);
+
+struct Current<W> {
+    /// The work that the thread runs; `None` between two calls.
+    running: Option<Running<W>>,
+    /// Those who wait for the results of work that has ended, each once.
+    wakers: Vec<Waker>,
+    /// Since when the first of them waits.
+    waits_since: Option<Instant>,
+}
 
 /// A work item during a call.
 struct Running<W> {
@@ -157,9 +174,42 @@ struct Running<W> {
 }
 
 impl<W> CurrentWork<W> {
-    fn lock(&self) -> MutexGuard<'_, Option<Running<W>>> {
+    const fn new() -> Self {
+        Self(Mutex::new(Current {
+            running: None,
+            wakers: Vec::new(),
+            waits_since: None,
+        }))
+    }
+
+    /// Adds somebody who waits for a result. Returns false if those who wait should be woken
+    /// now, because one of them has waited for long.
+    fn add(&self, waker: Waker) -> bool {
+        let now = Instant::now();
+        let mut current = self.lock();
+        let since = *current.waits_since.get_or_insert(now);
+        if !current.wakers.iter().any(|other| other.will_wake(&waker)) {
+            current.wakers.push(waker);
+        }
+        now.duration_since(since) < RESULT_WAIT_MAX
+    }
+
+    /// Wakes those who wait for results.
+    fn wake_all(&self) {
+        let wakers = self.lock().take_wakers();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current<W>> {
         // A panic leaves the state consistent: no change under the lock is partial.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W> Current<W> {
+    fn take_wakers(&mut self) -> Vec<Waker> {
+        self.waits_since = None;
+        std::mem::take(&mut self.wakers)
     }
 }
 
@@ -180,6 +230,7 @@ impl<W: Work> Threads<W> {
                 threads: Vec::new(),
                 idle: 0,
                 woken: 0,
+                to_notify: 0,
                 awake: 0,
                 watch: Watch::NotStarted,
             }),
@@ -189,10 +240,19 @@ impl<W: Work> Threads<W> {
         }
     }
 
-    /// Runs a work item on one of the threads. Returns at once.
-    pub(super) fn put(&'static self, work: Box<W>) {
+    /// Adds a work item for one of the threads. [`begin`](Self::begin) must follow, once for
+    /// all items that were added.
+    pub(super) fn put(&self, work: Box<W>) {
+        let waiting = Waiting { work, since: None };
+        self.lock().queue.push_back(waiting);
+    }
+
+    /// Wakes a thread for the work that was added. Returns at once.
+    pub(super) fn begin(&'static self) {
         let mut state = self.lock();
-        state.queue.push_back(Waiting { work, since: None });
+        if state.queue.is_empty() {
+            return;
+        }
         // Without the watch a call that blocks would hold its work for ever.
         let is_watched = self.watch(&mut state);
         let has_thread = is_watched && self.wake(&mut state);
@@ -202,11 +262,13 @@ impl<W: Work> Threads<W> {
             for Waiting { work, .. } in waiting {
                 give_up(work);
             }
+            return;
         }
+        self.unlock(state);
     }
 
     /// Wakes or starts a thread, unless enough are awake. Returns whether the waiting work
-    /// has a thread.
+    /// has a thread. The thread runs after [`unlock`](Self::unlock).
     fn wake(&'static self, state: &mut State<W>) -> bool {
         if state.awake >= awake_max() {
             return true;
@@ -216,13 +278,13 @@ impl<W: Work> Threads<W> {
             state.idle -= 1;
             state.woken += 1;
             state.awake += 1;
-            self.has_work.notify_one();
+            state.to_notify += 1;
             return true;
         }
         if state.threads.len() >= THREADS_MAX {
             return false;
         }
-        let current = Arc::new(CurrentWork(Mutex::new(None)));
+        let current = Arc::new(CurrentWork::new());
         let own = Arc::clone(&current);
         let started = thread::Builder::new()
             .name("plugin-packets".to_owned())
@@ -232,6 +294,16 @@ impl<W: Work> Threads<W> {
             state.awake += 1;
         }
         started.is_ok()
+    }
+
+    /// Gives the lock back, and then notifies the threads that [`wake`](Self::wake) has
+    /// chosen: one that runs at once, in place of this thread, would wait for the lock.
+    fn unlock(&self, mut state: MutexGuard<'_, State<W>>) {
+        let to_notify = std::mem::take(&mut state.to_notify);
+        drop(state);
+        for _ in 0..to_notify {
+            self.has_work.notify_one();
+        }
     }
 
     /// Starts or wakes the watch. Returns false if the system refuses the thread.
@@ -262,17 +334,31 @@ impl<W: Work> Threads<W> {
             threads: self,
             current,
         };
-        while let Some(waiting) = self.next() {
-            self.run(waiting, current);
+        while let Some(waiting) = self.next(current) {
+            let Some(waker) = self.run(waiting, current) else {
+                continue;
+            };
+            if !current.add(waker) {
+                current.wake_all();
+                // There is much work, or the calls are slow.
+                self.begin();
+            }
         }
     }
 
-    /// The next work for this thread; `None` if none comes within [`IDLE_MAX`].
-    fn next(&self) -> Option<Waiting<W>> {
+    /// The next work for this thread; `None` if none comes within [`IDLE_MAX`]. Wakes those
+    /// who wait for results before it waits.
+    fn next(&self, current: &CurrentWork<W>) -> Option<Waiting<W>> {
         let mut state = self.lock();
         loop {
             if let Some(waiting) = state.queue.pop_front() {
                 return Some(waiting);
+            }
+            drop(state);
+            current.wake_all();
+            state = self.lock();
+            if !state.queue.is_empty() {
+                continue;
             }
             state.awake -= 1;
             state.idle += 1;
@@ -291,28 +377,27 @@ impl<W: Work> Threads<W> {
         }
     }
 
-    /// Runs the calls of a work item.
-    fn run(&'static self, waiting: Waiting<W>, current: &CurrentWork<W>) {
+    /// Runs the calls of a work item. Returns the waker of its result.
+    fn run(&'static self, waiting: Waiting<W>, current: &CurrentWork<W>) -> Option<Waker> {
         let Waiting {
             mut work,
             mut since,
         } = waiting;
         loop {
             let Some((limit, deadline)) = work.limits() else {
-                work.end();
-                return;
+                return work.end();
             };
             let limit = Arc::clone(limit);
             if !limit.begin() {
                 match self.hold_back(Waiting { work, since }, &limit) {
                     // Another call has ended since, and this one has its room.
                     Some(again) => work = again,
-                    None => return,
+                    None => return None,
                 }
             }
             since = None;
             let call = work.call();
-            *current.lock() = Some(Running {
+            current.lock().running = Some(Running {
                 work,
                 limit: Arc::clone(&limit),
                 deadline,
@@ -325,10 +410,7 @@ impl<W: Work> Threads<W> {
                 limit: Some(limit),
             };
             let given = call.map(W::run);
-            let Some(again) = ongoing.end() else {
-                return;
-            };
-            work = again;
+            work = ongoing.end()?;
             work.take(given.ok_or(Unanswered::Busy));
         }
     }
@@ -381,6 +463,7 @@ impl<W: Work> Threads<W> {
         }
         self.held_back
             .store(state.held_back.len(), Ordering::SeqCst);
+        self.unlock(state);
     }
 
     // --------------------------------------------------------------- the watch
@@ -416,12 +499,13 @@ impl<W: Work> Threads<W> {
     /// Looks at the running calls and the waiting work. Returns whether there are any.
     fn look(&'static self, now: Instant) -> bool {
         let mut late = Vec::new();
+        let mut wakers = Vec::new();
         let mut state = self.lock();
         let mut has_found = !(state.queue.is_empty() && state.held_back.is_empty());
         let mut blocked = 0;
         for current in &state.threads {
             let mut place = current.lock();
-            let Some(running) = &mut *place else {
+            let Some(running) = &mut place.running else {
                 continue;
             };
             has_found = true;
@@ -429,13 +513,13 @@ impl<W: Work> Threads<W> {
             if since == now {
                 continue;
             }
+            let is_late = now.duration_since(since) >= running.deadline;
             if !running.is_blocked {
                 running.is_blocked = true;
                 blocked += 1;
             }
-            if now.duration_since(since) >= running.deadline
-                && let Some(running) = place.take()
-            {
+            wakers.append(&mut place.take_wakers());
+            if is_late && let Some(running) = place.running.take() {
                 running.limit.late.fetch_add(1, Ordering::Relaxed);
                 late.push((running.work, Some(Unanswered::Late)));
             }
@@ -457,12 +541,14 @@ impl<W: Work> Threads<W> {
         for _ in 0..state.queue.len().min(awake_max()) {
             self.wake(&mut state);
         }
-        drop(state);
+        self.unlock(state);
+        wakers.into_iter().for_each(Waker::wake);
         for (mut work, why) in late {
             if let Some(why) = why {
                 work.take(Err(why));
             }
             self.put(work);
+            self.begin();
         }
         has_found
     }
@@ -533,7 +619,9 @@ fn give_up<W: Work>(mut work: Box<W>) {
     while work.limits().is_some() {
         work.take(Err(Unanswered::Busy));
     }
-    work.end();
+    if let Some(waker) = work.end() {
+        waker.wake();
+    }
 }
 
 /// A call that runs on a thread. Its end is counted in any case, also after a panic.
@@ -549,7 +637,7 @@ impl<W: Work> OngoingCall<'_, W> {
     /// watch has taken it because the call was late.
     fn end(&mut self) -> Option<Box<W>> {
         let limit = self.limit.take()?;
-        let running = self.current.lock().take();
+        let running = self.current.lock().running.take();
         if running.is_none() {
             limit.late.fetch_sub(1, Ordering::Relaxed);
         }
@@ -578,6 +666,7 @@ struct Present<'a, W: Work> {
 
 impl<W: Work> Drop for Present<'_, W> {
     fn drop(&mut self) {
+        self.current.wake_all();
         let mut state = self.threads.lock();
         state
             .threads
@@ -594,6 +683,7 @@ impl<W: Work> Drop for Present<'_, W> {
 mod tests {
     use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
+    use std::task::Wake;
 
     use infrarust_test_support::{PATIENCE, blocking_until};
 
@@ -608,6 +698,7 @@ mod tests {
         is_gone: Arc<AtomicBool>,
         results: Vec<Result<u32, Unanswered>>,
         done: mpsc::Sender<Vec<Result<u32, Unanswered>>>,
+        waker: Option<Waker>,
     }
 
     #[derive(Clone)]
@@ -654,8 +745,9 @@ mod tests {
             assert!(!panics || given != Err(Unanswered::Late), "a work panics");
             self.results.push(given);
         }
-        fn end(self: Box<Self>) {
+        fn end(self: Box<Self>) -> Option<Waker> {
             let _ = self.done.send(self.results);
+            self.waker
         }
     }
 
@@ -695,7 +787,9 @@ mod tests {
                 is_gone: Arc::clone(is_gone),
                 results: Vec::new(),
                 done,
+                waker: None,
             }));
+            self.begin();
             results
         }
     }
@@ -843,6 +937,7 @@ mod tests {
             is_gone: Arc::default(),
             results: Vec::new(),
             done,
+            waker: None,
         });
         let waiting = Waiting { work, since: None };
         threads.lock().held_back.push_back(waiting);
@@ -860,6 +955,7 @@ mod tests {
                 is_gone: Arc::default(),
                 results: Vec::new(),
                 done,
+                waker: None,
             });
             held_back.push_back(Waiting { work, since: None });
         }
@@ -902,6 +998,51 @@ mod tests {
         blocking_until("all threads to sleep", || threads.lock().awake == 0);
         let state = threads.lock();
         assert_eq!(state.threads.len(), state.idle);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Who waits for a result is woken before the thread waits, and also if its next call
+    /// blocks.
+    #[test]
+    fn results_do_not_wait_for_blocked_calls() {
+        let threads = threads();
+        let limit = Arc::new(CallLimit::new(9));
+        let (release, step) = blocked();
+        let mut results = Vec::new();
+        let mut put = |step: Step| {
+            let woken = Arc::<Woken>::default();
+            let (done, result) = mpsc::channel();
+            results.push(result);
+            threads.put(Box::new(Calls {
+                steps: [step].into(),
+                limit: Arc::clone(&limit),
+                blocked: LONG,
+                is_gone: Arc::default(),
+                results: Vec::new(),
+                done,
+                waker: Some(Waker::from(Arc::clone(&woken))),
+            }));
+            woken
+        };
+        let woken = [put(Step::Number(1)), put(Step::Number(2)), put(step)];
+        threads.begin();
+        let is_woken = |woken: &Arc<Woken>| woken.0.load(Ordering::SeqCst);
+        blocking_until("the results to be passed on", || {
+            is_woken(&woken[0]) && is_woken(&woken[1])
+        });
+        assert_eq!(of(&results[0]), [Ok(1)]);
+        assert!(!is_woken(&woken[2]));
+        drop(release);
+        blocking_until("the last result to be passed on", || is_woken(&woken[2]));
+        assert_eq!(of(&results[2]), [Ok(0)]);
     }
 
     /// A call beyond the limit of a plugin waits until another call returns.

@@ -354,6 +354,11 @@ impl FrameFilter {
         queries.is_some_and(|queries| queries.wanted.has_all(state, direction))
     }
 
+    /// Where packets wait for decisions, if there is anybody who decides.
+    pub(super) fn queries(&self) -> Option<&Arc<PacketQueries>> {
+        self.queries.as_ref()
+    }
+
     /// Whether a frame waits for a decision. Nothing is read from the sender until then.
     pub(super) fn awaits_decision(&self) -> bool {
         self.awaits_decision

@@ -81,6 +81,8 @@ impl Decider for Asked {
     fn decide(&self, _: &Arc<PacketQueries>, _: Direction, group: PacketGroup) {
         assert_eq!(self.0.lock().unwrap().replace(group), None);
     }
+
+    fn begin(&self) {}
 }
 
 impl Asked {
@@ -104,7 +106,7 @@ impl Asked {
             _ => Decision::Pass,
         };
         let decisions = packets.into_iter().take(count).map(decide).collect();
-        queries.answer(filter.direction, decisions);
+        let _ = queries.answer(filter.direction, decisions);
         assert!(filter.take_decision());
     }
 }

@@ -1,6 +1,7 @@
 //! The calls of the packet hooks: `packet.inspect` and `packet.modify`.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::serve::FIELDS_BYTES_MAX;
@@ -62,7 +63,8 @@ pub trait PacketAsker: Send {
 
     /// Takes the decisions about the first packets, at least about one unless they are no
     /// longer needed. If a plugin ends the session, the last of these packets is dropped.
-    fn decided(self: Box<Self>, fates: Vec<PacketFate>, refusal: Option<Refusal>);
+    /// Returns a waker if somebody has to be woken for the decisions.
+    fn decided(self: Box<Self>, fates: Vec<PacketFate>, refusal: Option<Refusal>) -> Option<Waker>;
 }
 
 /// How long plugins handle the packets of one group before the decisions so far are passed
@@ -303,6 +305,7 @@ impl PacketHooks {
 
     /// Asks the plugins about consecutive packets, on threads that may block.
     /// Each plugin sees the changes of those before it. Does not wait.
+    /// [`begin`](Self::begin) must follow, once for all packets of all sessions.
     pub fn ask(
         self: &Arc<Self>,
         player: &Arc<PacketPlayer>,
@@ -327,8 +330,13 @@ impl PacketHooks {
         match run.current {
             Some(_) => THREADS.put(run),
             // No plugin has named the kind of any of these packets.
-            None => run.end(),
+            None => run.end().into_iter().for_each(Waker::wake),
         }
+    }
+
+    /// Wakes a thread for the packets that plugins are to be asked about.
+    pub fn begin() {
+        THREADS.begin();
     }
 }
 
@@ -475,14 +483,14 @@ impl Work for PacketRun {
         self.find_next();
     }
 
-    fn end(self: Box<Self>) {
+    fn end(self: Box<Self>) -> Option<Waker> {
         let Self {
             fates,
             refusal,
             asker,
             ..
         } = *self;
-        asker.decided(fates, refusal);
+        asker.decided(fates, refusal)
     }
 }
 
