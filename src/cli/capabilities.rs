@@ -189,8 +189,8 @@ pub fn to_markdown() -> String {
         "# Modes and capabilities\n\n\
          <!-- Made from the matrix in src/capability.rs: `infrarust capabilities --format markdown`. -->\n\n\
          The mode of a server says how much the proxy takes part in its connections. A capability is\n\
-         one thing that plugins or keys of the configuration can ask for. What a mode cannot honestly\n\
-         offer is refused when the configuration is loaded, with the reason.\n\n\
+         one thing that plugins or keys of the configuration can ask for. If they need what the mode of\n\
+         a server does not offer, the configuration is refused when it is loaded, with the reason.\n\n\
          ## Modes\n\n\
          | mode | family | what happens |\n|---|---|---|\n",
     );

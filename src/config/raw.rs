@@ -29,31 +29,31 @@ type Threshold = Whole<-1, 2_097_151>;
 keys! {
     /// The global file `infrarust.toml`.
     RawProxy, "`infrarust.toml`" {
-        /// Where to listen: one address with a port, or a list of them. `[::]` takes IPv4 players as well, unless an IPv4 address with the same port stands beside it.
+        /// Where to listen: one address with a port, or a list of them. `[::]` accepts IPv4 players as well, unless the list also has an IPv4 address with the same port.
         // Where the game looks for a server.
         bind: Bind = r#""0.0.0.0:25565""# [effect: Some(Effect::NextStart)];
-        /// The folder of the server files, relative to this file. It may be missing as long as this key is not written.
+        /// The folder of the server files, relative to this file. If this key is not set, the folder may be missing.
         servers_dir: FilePath = r#""servers""# [effect: Some(Effect::AtOnce)];
         /// The folder of the plugins, relative to this file.
         plugins_dir: FilePath = r#""plugins""# [effect: Some(Effect::NextStart)];
-        /// The socket through which `infrarust plugin reload` and its like reach the running proxy, relative to this file. Only its owner may use it. Until the next start the commands find the proxy only under the old name.
+        /// The socket through which commands such as `infrarust plugin reload` and `infrarust players` reach the running proxy, relative to this file. Only its owner may use it. After a change of this key, the commands find the running proxy only with the old path until its next start.
         control_socket: FilePath = r#""infrarust.sock""# [effect: Some(Effect::NextStart)];
-        /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 means no limit.
+        /// The most clients at a time, including status pings. A client counts as soon as its login start or status request has arrived; 0 means no limit.
         max_connections: Count = "0" [unit: Some("connections"), off: Some(0)];
-        /// The timeout of one TCP connect to a backend, where the server file has no `timeouts.connect`.
+        /// The timeout of one TCP connection attempt to a backend, if the server file has no `timeouts.connect`.
         // As in Infrarust v2: a lost SYN is sent again after 1 s and after 3 s, so two losses still pass.
         connect_timeout: Time = r#""5s""#;
-        /// How long a client may take until its login start or last status packet has arrived, as one deadline.
+        /// How long a client may take from its connection until its login start or last status packet has arrived: one deadline for everything before that.
         // A client on a slow line finishes its handshake in a second; the rest is for lost packets.
         handshake_timeout: Time = r#""10s""#;
-        /// How long sessions may go on after the first signal to stop; `"0s"` ends them at once.
+        /// How long sessions may continue after the first signal to stop; `"0s"` ends them at once.
         // As in Infrarust v2: time for players to read a notice and leave.
         drain_timeout: TimeOrOff = r#""30s""# [effect: Some(Effect::AtOnce)];
         /// Whether clients come through a load balancer that sends a PROXY header. Name the balancer in `proxy_protocol_trusted`.
         receive_proxy_protocol: bool = "false";
-        /// The networks that must send a PROXY header and are believed; all others are direct clients. Without this list everybody must send one, and is believed.
+        /// The networks from which connections must begin with a PROXY header, which the proxy believes; all other connections are direct clients. Without this list every connection must begin with one, and the proxy believes it.
         proxy_protocol_trusted: List<Cidr>;
-        /// Worker threads, of the runtime and of the relay alike; 0 is one per core.
+        /// The number of worker threads of the runtime, and also of relay threads; 0 means one of each per core.
         worker_threads: Whole<0, 1024> = "0" [unit: Some("threads"), effect: Some(Effect::NextStart), auto: Some(0)];
         /// Whether `SO_REUSEPORT` is set on the listeners, so that several processes can share the port.
         so_reuseport: bool = "false" [effect: Some(Effect::NextStart)];
@@ -71,9 +71,9 @@ keys! {
         ip_filter: RawIpFilter;
         /// How the proxy authenticates players, in `client_only`.
         auth: RawAuth;
-        /// How backends learn who a player is, where the server file says nothing.
+        /// How backends get the identity of a player, for servers without keys of their own.
         forwarding: RawForwarding;
-        /// Packets to the client of at least this many bytes are compressed; -1 is never. Not written: what the backend announces at the login, or 256, the game's own default. For `client_only` and `offline`.
+        /// Packets to the client of at least this many bytes are compressed; -1 means never. Without this key the proxy uses the threshold that the backend announces at the login, or 256, the game's default, if the backend does not compress.
         compression_threshold: Threshold [unit: Some("bytes"), off: Some(-1), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// The log.
         log: RawLog;
@@ -81,16 +81,16 @@ keys! {
         networks: Map<RawNetwork>;
         /// Who may use commands of the proxy.
         permissions: RawPermissions;
-        /// Whether clients complete the commands of the proxy that their players may use, beside those of the backend. They work either way.
+        /// Whether clients complete the commands of the proxy that their players may use, in addition to those of the backend. The commands work either way.
         announce_proxy_commands: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// The channel on which backends ask the proxy about players and servers, as they ask BungeeCord.
         plugin_messaging: RawPluginMessaging;
         /// The plugins, each in a table with its id as the name.
         plugins: Map<RawPlugin>;
-        /// Servers from the labels of containers; there are none where this table is not written.
+        /// Servers from the labels of containers. Without this table the proxy does not look for containers.
         docker: RawDocker [effect: Some(Effect::AtOnce)];
         unsupported {
-            "connect_max_attempts" => "how many addresses are tried for a join; here all are";
+            "connect_max_attempts" => "how many addresses are tried for a join; here all are tried";
             "ban" => "bans";
             "web" => "the HTTP interface";
             "active_health" => "probes of backends";
@@ -117,13 +117,13 @@ keys! {
         }
     }
 
-    /// One answer to a status ping. In `motd.online` the backend's own value stays where a key is not written; elsewhere there is no backend, and the key is left out.
+    /// One answer to a status ping. In `motd.online`, the backend's value is used for each key that is not set; in the other tables there is no backend, and such a part is left out of the answer.
     RawMotd, "a MOTD" {
         /// The description: legacy `§` text, or a JSON text component.
         text: String;
         /// A 64 × 64 PNG: a path relative to this file, base64, or a `data:` URI.
         favicon: String;
-        /// The name of the version that a client shows in place of the players when its own does not fit. In an answer of the proxy's own, a name such as `Maintenance` fits no client and is shown to all; one with a version of the game, such as `Paper 1.21.4`, fits all.
+        /// The name of a version. A client shows it in place of the number of players if the answer is for another version than its own. If the proxy makes the answer itself, a name without a version of the game, such as `Maintenance`, is shown to all clients, and a name with one, such as `Paper 1.21.4`, to none.
         version_name: String;
         /// The number of slots shown.
         max_players: Whole<0, 2_147_483_647> [unit: Some("players")];
@@ -149,10 +149,10 @@ keys! {
 
     /// The cache of status answers.
     RawStatusCache, "`status_cache`" {
-        /// How long an answer is good; `"0s"` switches the cache off. While one client fetches the next answer, the others are given the last good one, for up to 30 s more.
+        /// How long an answer is used; `"0s"` switches the cache off. While the next answer is fetched for one client, the others get the last good one, for up to 30 s more.
         // As in Infrarust v2.
         ttl: TimeOrOff = r#""5s""#;
-        /// How many answers are kept; one over 32 KiB counts once for each 32 KiB.
+        /// How many answers are kept; an answer over 32 KiB counts once for each 32 KiB.
         // As in Infrarust v2: at most 32 MiB of packets.
         max_entries: Whole<1, 1_000_000> = "1000" [unit: Some("answers")];
     }
@@ -178,7 +178,7 @@ keys! {
 
     /// How the proxy authenticates players.
     RawAuth, "`auth`" {
-        /// The `hasJoined` address of the session server; Mojang's where it is not written.
+        /// The `hasJoined` address of the session server; Mojang's if this key is not set.
         session_url: String [scope: Scope::Only(&[Mode::ClientOnly]), pattern: Some("^https?://[^/?#]")];
         /// Whether the player's address is sent to the session server, so that it refuses players who proved their name from another one. It breaks players who use IPv4 and IPv6 at once, or a VPN.
         prevent_proxy_connections: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly])];
@@ -190,7 +190,7 @@ keys! {
 
     /// A network: the servers whose files name it.
     RawNetwork, "a network's table" {
-        /// The servers that take a player who has lost a server, in this order. Without the key these are all of the network, those from containers included, in alphabetical order.
+        /// The servers that take a player who has lost a server, in this order. Without the key these are all servers of the network, including those from containers, in alphabetical order.
         order: List<String> [pattern: Some(ID), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// What happens to a player who loses the backend or is kicked by it.
         on_backend_loss: OnBackendLossWord = r#""fallback""# [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
@@ -200,7 +200,7 @@ keys! {
         duplicate_login: DuplicateLoginWord [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
     }
 
-    /// Who may use commands of the proxy. A player does not see a command without permission for it, and the backend gets what the player types. A right that is taken away ends at once; a new one begins with the next join of a server.
+    /// Who may use commands of the proxy. A player does not see a command without permission for it, and the backend gets what the player types. If a reload removes a permission, that has effect at once. A new permission has effect when the player next comes to a server.
     RawPermissions, "`permissions`" {
         /// The players who may use all commands: names, or player ids, which stay when a player changes the name. They need `client_only`, where the proxy authenticates.
         admins: List<String> = "[]" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
@@ -264,11 +264,11 @@ keys! {
 
     /// How backends learn who a player is.
     RawForwarding, "`forwarding`" {
-        /// How the identity is sent. `velocity` applies to servers in `client_only` and `offline` alone.
+        /// How the identity is sent. `velocity` applies only to servers in `client_only` and `offline`.
         mode: ForwardingWord = r#""none""#;
-        /// The secret of `velocity` and `bungeeguard`: the text itself, `{ file = "…" }` or `{ env = "…" }`.
+        /// The secret for `velocity` and `bungeeguard`: the text itself, `{ file = "…" }` or `{ env = "…" }`.
         secret: SecretSource [secret: true];
-        /// The file that holds the secret, relative to this file. Where neither it nor `secret` is written, `forwarding.secret` is read if it exists.
+        /// The file that holds the secret, relative to this file. If neither this key nor `secret` is set, `forwarding.secret` is read if it exists.
         secret_file: FilePath = r#""forwarding.secret""#;
         unsupported {
             "bungeecord_channel" => "the BungeeCord plugin channel";
@@ -286,17 +286,17 @@ keys! {
     RawDocker, "`docker`" {
         /// Where the engine listens: `unix:///path` or `tcp://host:port`.
         endpoint: String = r#""unix:///var/run/docker.sock""# [pattern: Some("^(unix:///.|tcp://.+:[0-9]+/?$)")];
-        /// The network to dial containers in. A container that is not in it is dialled in a network that it shares with the proxy, or else at a published port.
+        /// The network through which the proxy dials containers. A container that is not in it is dialled through a network that it shares with the proxy, or else at a published port.
         network: String;
-        /// How often all containers are looked at, in addition to the events that the engine sends.
+        /// How often the proxy asks for all containers, in addition to the events that the engine sends.
         // As in Infrarust v2; events report nearly every change at once.
         poll_interval: Time = r#""30s""#;
-        /// The wait before a lost engine is asked again; it doubles up to five seconds, and is shortened by up to half at random.
+        /// The wait before the proxy asks an engine again that it cannot reach; it doubles up to five seconds, and a random part of up to half is taken off.
         // An engine that restarts is back within a second or two.
         reconnect_delay: Time = r#""1s""#;
-        /// The folder in which secret files lie that labels may name, relative to this file. Without it labels can name none.
+        /// The folder with the secret files that labels may name, relative to this file. Without this key labels cannot name such files.
         secrets_dir: FilePath;
-        /// The folder in which favicons lie that labels may name, relative to this file. Without it labels can name none.
+        /// The folder with the favicons that labels may name, relative to this file. Without this key labels cannot name such files.
         favicons_dir: FilePath;
         /// TLS towards a `tcp://` endpoint.
         tls: RawDockerTls;
@@ -304,7 +304,7 @@ keys! {
 
     /// TLS towards the engine.
     RawDockerTls, "`docker.tls`" {
-        /// The file with the certificates of the authorities that the engine's certificate may come from, in PEM. Needed.
+        /// The file with the certificates of the authorities that the engine's certificate may come from, in PEM. Required in this table.
         ca: FilePath;
         /// The file with the proxy's own certificate, in PEM.
         cert: FilePath;
@@ -316,17 +316,17 @@ keys! {
     RawPlugin, "a plugin's table" {
         /// Whether the plugin is loaded.
         enabled: bool = "true";
-        /// The file of the plugin, relative to this file; `lib<id>.so` in `plugins_dir` where it is not written, with `_` for `-`.
+        /// The file of the plugin, relative to this file; without this key `lib<id>.so` in `plugins_dir`, with `_` for `-`.
         path: FilePath;
-        /// The servers it takes part in: names, or patterns with `*` and `?`.
+        /// The servers on which the plugin is called: names, or patterns with `*` and `?`.
         servers: List<String> = r#"["*"]"#;
         /// What happens to a connection when the plugin fails; without it each hook has its own default.
         on_failure: OnFailureWord;
-        /// How long a hook of the plugin may take.
+        /// How long a call of a hook of the plugin may take; two seconds without this key.
         deadline: Time;
         /// The SHA-256 of the file, in 64 hexadecimal digits: another file is refused.
         sha256: String [pattern: Some("^[0-9a-fA-F]{64}$")];
-        /// What happens on a server with a mode that cannot give what the plugin needs.
+        /// What happens on a server with a mode that does not offer what the plugin needs.
         unsupported: UnsupportedWord = r#""error""#;
         /// The plugin's own settings.
         config: Free;
@@ -340,54 +340,54 @@ keys! {
 
     /// A server file `servers/<id>.toml`.
     RawServer, "a server file" {
-        /// The id of the server; the file's name without `.toml` where neither it nor `name` is written, so that `Lobby.toml` needs a `name`.
+        /// Another name of the key `name`, which takes precedence. Without both, the id of the server is the file's name without `.toml`; it must be a valid id, so `Lobby.toml` needs a `name`.
         id: String [pattern: Some(ID)];
-        /// The id of the server; it wins over `id`. Letters `a` to `z`, digits, `_`, `-` and `.`, at most 64.
+        /// The id of the server, of letters `a` to `z`, digits, `_`, `-` and `.`, at most 64 characters.
         name: String [pattern: Some(ID)];
-        /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. A name wins over a pattern; of two patterns the one with more literal characters, of equal ones the first in the alphabet. A port behind the client's host and the labels of an SRV record in front of it do not count. Needed in `passthrough`, `zero_copy` and `server_only`.
+        /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. A name takes precedence over a pattern, and of two patterns the one with more literal characters, or the first in alphabetical order if these are equal. A port after the client's host and the labels of an SRV record before it are ignored. Required in `passthrough`, `zero_copy` and `server_only`.
         domains: List<String> = "[]" [pattern: Some(DOMAIN)];
-        /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`. Without a port, a name with a dot follows its SRV record `_minecraft._tcp`, as in the game; all else has the port 25565. At least one. `{ address = "…" }` is taken too.
+        /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`. For a name with a dot and without a port the proxy uses the SRV record `_minecraft._tcp`, as the game does; otherwise the port is 25565. At least one is required. `{ address = "…" }` is accepted too.
         addresses: List<AddressText> [is_filled: true];
         /// How much the proxy takes part in a connection.
         proxy_mode: Mode = r#""passthrough""#;
-        /// How bytes are moved. `zero_copy` takes `splice` and `adaptive`; `passthrough` and `server_only` take `copy` and `adaptive`. The first is the default; docs/performance.md says when to choose which.
+        /// How bytes are moved: in `zero_copy` `splice` (the default) or `adaptive`, in `passthrough` and `server_only` `copy` (the default) or `adaptive`. docs/performance.md says when to choose which.
         relay: Relay [scope: Scope::Only(&[Mode::Passthrough, Mode::ZeroCopy, Mode::ServerOnly])];
         /// Whether the backend's first answer is checked: if it lets a player in without authentication, the session ends.
         auth_guard: bool = "true" [scope: Scope::Only(&[Mode::ServerOnly])];
         /// The network that the server belongs to: a player who loses the backend is moved to another of its servers.
         network: String [scope: Scope::Needs(Capability::NetworkMember), pattern: Some(ID)];
-        /// Limbo handlers, tried in this order, for players without a backend.
+        /// Not supported yet; the proxy ignores it with a warning. Infrarust v2 uses it for players without a backend.
         limbo_handlers: List<String> = "[]" [scope: Scope::Needs(Capability::Limbo)];
         /// As the global key, for this server.
         compression_threshold: Threshold [unit: Some("bytes"), off: Some(-1), scope: Scope::Needs(Capability::ClientCompression)];
-        /// How the backend learns who the player is; `forwarding.mode` where it is not written. `velocity` needs `client_only` or `offline`.
+        /// How the backend gets the identity of the player; `forwarding.mode` if this key is not set. `velocity` needs `client_only` or `offline`.
         forwarding_mode: ForwardingWord;
-        /// The secret of this server's `forwarding_mode`; the global one where it is not written.
+        /// The secret for this server's `forwarding_mode`: the text itself, `{ file = "…" }` or `{ env = "…" }`; the global secret if this key is not set.
         forwarding_secret: SecretSource [secret: true];
         /// Whether a PROXY header with the client's address is sent to the backend: `true` and `"v2"` send the binary form, `"v1"` the text form.
         send_proxy_protocol: SendProxy = "false";
         /// The host that the backend sees in the handshake: the client's, the configured host of the address, or the one given as `{ explicit = "host" }`.
         domain_rewrite: Rewrite = r#""none""#;
-        /// Whether a tail that the client puts behind the host with `\0`, as Geyser does for Floodgate, is sent to the backend; markers of mod loaders and the tails of TCPShield (`///`) and Infinity Filter (`\\\\`) always are. A backend that trusts such tails must not be reached with `keep`.
+        /// Whether the backend gets data that the client appends to the host after a `\0`, as Geyser does for Floodgate. Markers of mod loaders and the data of TCPShield (`///`) and Infinity Filter (`\\`) are always sent. Do not use `keep` for a backend that trusts forwarded identities in such data: any client could write them.
         host_tail: HostTailWord = r#""drop""#;
         /// The most players at a time; 0 means no limit.
         max_players: Count = "0" [unit: Some("players"), off: Some(0)];
         /// What a player reads when `max_players` is reached: text, or a JSON text component.
         full_message: String = r#""The server is full.""#;
-        /// What a player reads when no backend can be reached, or all end the connection before they say anything: text, or a JSON text component.
+        /// What a player reads when no backend can be reached, or when all of them close the connection before their first byte: text, or a JSON text component.
         disconnect_message: String = r#""The server cannot be reached right now.""#;
         /// Times of connecting and relaying.
         timeouts: RawTimeouts;
-        /// How long the other direction may go on after one has ended.
+        /// How long one direction may continue after the other has ended.
         // Nothing that a game sends after its other side has ended takes longer.
         half_close_timeout: Time = r#""60s""#;
         /// The answers to status pings, by state.
         motd: RawMotdSet;
-        /// Which addresses may use this server. Clients at others get a text; the global `ip_filter` closes without one.
+        /// Which client addresses may use this server. Logins from other addresses get a text; the global `ip_filter` closes connections without one.
         ip_filter: RawIpFilter;
-        /// Whether the server may use the BungeeCord plugin channel, where `plugin_messaging.bungeecord` is on too. It sees the players and servers of its own network alone.
+        /// Whether the server may use the BungeeCord plugin channel, if `plugin_messaging.bungeecord` is also `true`. It sees only the players and servers of its own network.
         bungeecord_channel: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
-        /// Exactly these plugins take part; without the key, those with a `servers` entry that matches.
+        /// The plugins that are called on this server, in this order; without the key, all plugins with a `servers` entry that matches.
         plugins: List<String> [pattern: Some(ID)];
         unsupported {
             "balance" => "how players are shared between addresses; here they are tried in turn";
@@ -400,11 +400,11 @@ keys! {
 
     /// Times of connecting and relaying.
     RawTimeouts, "`timeouts`" {
-        /// The timeout of one TCP connect; the global `connect_timeout` where it is not written.
+        /// The timeout of one TCP connection attempt; the global `connect_timeout` if this key is not set.
         connect: Time;
-        /// How long one direction may stay silent; no limit where it is not written.
+        /// How long one direction may stay silent; without this key there is no limit.
         read: Time;
-        /// How long accepted bytes may wait for a peer that does not read; no limit of its own where it is not written, but never more than 30 s in `client_only` and `offline`. On Linux `[keepalive]` disconnects a peer whose receive window stays full, even if it is alive.
+        /// How long bytes may wait for a peer that does not read. Without this key there is no such limit in the forwarding modes; in `client_only` and `offline` the limit is never more than 30 s. On Linux `[keepalive]` disconnects a peer whose receive window stays full, even if it is alive.
         write: Time;
     }
 }

@@ -21,7 +21,7 @@ pub const HANDSHAKE_ID: i32 = 0;
 /// (1.7 to 1.20.1) and `FORGE` with a version (since 1.20.2).
 const MARKER_PREFIXES: [&str; 2] = ["FML", "FORGE"];
 /// The prefix of each part that a DDoS filter in front of the proxy appends:
-/// `///` of TCPShield, `\\\\` of Infinity Filter.
+/// `///` of TCPShield, `\\` of Infinity Filter.
 const FILTER_PREFIXES: [&str; 2] = ["///", "\\\\"];
 /// The prefix of the name of an SRV record for the game.
 const SRV_PREFIX: &str = "_minecraft._tcp.";
@@ -84,9 +84,9 @@ enum Part {
 impl HostField {
     /// Finds the parts of a host field. Every text is a valid host field.
     ///
-    /// A `\0`, `///` or `\\\\` ends the host. Of the segments between `\0`s, those
+    /// A `\0`, `///` or `\\` ends the host. Of the segments between `\0`s, those
     /// that begin with `FML` or `FORGE` are mod loaders' markers, those that begin
-    /// with `///` or `\\\\` are those of filters (TCPShield, Infinity Filter), and
+    /// with `///` or `\\` are those of filters (TCPShield, Infinity Filter), and
     /// all others are a BungeeCord tail.
     #[must_use]
     pub fn parse(field: &str) -> Self {

@@ -106,15 +106,20 @@ fn configuration() -> String {
          Files are TOML. An unknown key is an error; relative paths begin at the folder of the file\n\
          that holds them, not at the working directory; durations are texts with units, such as\n\
          `\"5s\"`, `\"250ms\"` or `\"1m 30s\"`. `infrarust check` shows every mistake of every file at once.\n\n\
-         Server files are the `*.toml` in the folder of the server files itself: folders in it are not\n\
-         read, nor are names that begin with `.`, `#` or `~`. The name of a file without `.toml` is the\n\
-         id of the server where the file has no `name`. Copies that programs make of a file are left\n\
-         out with a warning (`unread-file`) that names the copy and its original: names that contain\n\
-         `.sync-conflict-` (Syncthing), `conflicted copy` (Nextcloud, Dropbox), ` (copy` or ` - copy`\n\
-         (desktops), in any case. A copy with another name claims the domains of its original a second\n\
-         time, and is refused with both names (`duplicate-domain`).\n\n\
-         A reload takes changes over as the column \"takes effect\" says. Connections that are open keep\n\
-         the configuration that they began with; an edit of the global file waits for `SIGHUP`.\n",
+         Server files are the files `*.toml` directly in the folder of the server files. Files in folders\n\
+         below it, and files with names that begin with `.`, `#` or `~`, are not read. If a server file\n\
+         has no `name`, the id of the server is the name of the file without `.toml`.\n\n\
+         Programs make copies of files. A copy is ignored with a warning (`unread-file`) that names it\n\
+         and its original if its name contains `.sync-conflict-` (Syncthing), `conflicted copy`\n\
+         (Nextcloud, Dropbox), ` (copy` or ` - copy` (desktops), in upper or lower case. A copy with\n\
+         another name is a server file: it claims the domains of its original a second time, and is\n\
+         refused with both names (`duplicate-domain`).\n\n\
+         A server file is read again when it changes, and `infrarust.toml` at `SIGHUP` or `infrarust\n\
+         plugin reload`. The column \"takes effect\" says when a change of a key takes effect after that:\n\
+         at once, for connections that are accepted after it, or at the next start. Open connections keep\n\
+         the configuration with which they began.\n\n\
+         In the column \"default\", \"–\" means that there is no default value: the meaning says what\n\
+         happens without the key.\n",
     );
     for (kind, title) in [
         (FileKind::Global, "The global file `infrarust.toml`"),
@@ -201,7 +206,7 @@ fn keys(table: &Table, outer: Effect) -> String {
             key.default
                 .map_or_else(|| "–".to_owned(), |default| format!("`{default}`")),
             modes(key),
-            key.effect_in(outer).words(),
+            effects(key, outer),
             meaning(key),
         );
     }
@@ -236,8 +241,44 @@ fn kind(key: &Key) -> String {
     }
 }
 
-fn modes(key: &Key) -> String {
+/// When changes of a key take effect; for a table, of the keys in it.
+fn effects(key: &Key, outer: Effect) -> &'static str {
+    let outer = key.effect_in(outer);
+    let Some(inner) = inner_table(key) else {
+        return outer.words();
+    };
+    let mut words: Vec<_> = inner.keys.iter().map(|key| effects(key, outer)).collect();
+    words.dedup();
+    match words[..] {
+        [words] => words,
+        _ => "see its keys",
+    }
+}
+
+/// The table that the value of a key is, or that each entry of its value is.
+fn inner_table(key: &Key) -> Option<&'static Table> {
+    match key.shape {
+        Shape::Table(inner) => Some(inner),
+        Shape::Map(Shape::Table(inner)) => Some(*inner),
+        _ => None,
+    }
+}
+
+/// The modes in which a key has an effect; for a table, in which one of its keys has.
+fn modes_of(key: &Key) -> Vec<Mode> {
     let modes = key.scope.modes();
+    let Some(inner) = inner_table(key) else {
+        return modes;
+    };
+    let inner: Vec<_> = inner.keys.iter().flat_map(modes_of).collect();
+    modes
+        .into_iter()
+        .filter(|mode| inner.contains(mode))
+        .collect()
+}
+
+fn modes(key: &Key) -> String {
+    let modes = modes_of(key);
     if modes.len() == Mode::ALL.len() {
         return "all".to_owned();
     }

@@ -36,10 +36,10 @@ macro_rules! capabilities {
             /// Choose another server for this login.
             RouteSelect = 4, "route.select", hook,
                 stage opening, since (0, 1, 0);
-            /// Learn that a session opened, reached its backend and closed, with byte counts.
+            /// See that a session opens, reaches its backend and closes, with byte counts.
             SessionObserve = 5, "session.observe", hook,
                 stage opening, since (0, 1, 0);
-            /// Know a profile that the proxy itself has proved.
+            /// Get the profile of a player, which the proxy itself has authenticated.
             IdentityVerified = 6, "identity.verified", service "a login at the proxy that proves the player",
                 stage proof, since (0, 1, 0), served (0, 1, 1);
             /// See packets.
@@ -51,25 +51,25 @@ macro_rules! capabilities {
             /// Send packets to either side.
             PacketInject = 9, "packet.inject", service "packets",
                 stage packets, since (0, 1, 0), served (0, 1, 2);
-            /// Chat, title, action bar, and a kick with a text while the player plays.
+            /// Show chat, titles and action bars to a player in the game, or kick the player with a text.
             PlayerMessage = 10, "player.message", service "messages to players",
                 stage packets, since (0, 1, 0), served (0, 1, 1);
             /// Move a player to another server.
             ServerSwitch = 11, "server.switch", service "server switching",
                 stage packets, since (0, 1, 0), served (0, 1, 2);
-            /// Register commands that players type.
+            /// Add commands that players type.
             PlayerCommand = 12, "player.command", hook "commands of players",
                 stage packets, since (0, 1, 0), served (0, 1, 2);
-            /// Hold a player without a backend.
+            /// Hold a player without a backend (planned: no key or function uses it yet).
             Limbo = 13, "limbo", planned "a proxy that can hold a player",
                 stage packets, since (0, 1, 0);
             /// Be a member of a network whose players can move between servers.
             NetworkMember = 14, "network.member", key "server switching",
                 stage packets, since (0, 1, 0);
-            /// Tell the backend who the player is, with a signature.
+            /// Send the identity of the player to the backend, with a signature.
             ForwardingSigned = 15, "forwarding.signed", key "a login at the proxy",
                 stage packets, since (0, 1, 0);
-            /// Tell the backend who the player is, in the host field of the handshake.
+            /// Send the identity of the player to the backend, in the host field of the handshake.
             ForwardingHost = 16, "forwarding.host", key,
                 stage opening, since (0, 1, 0);
             /// Encrypt the connection between client and proxy.
@@ -78,7 +78,7 @@ macro_rules! capabilities {
             /// Compress the connection between client and proxy.
             ClientCompression = 18, "client.compression", key "compression by the proxy",
                 stage packets, since (0, 1, 0);
-            /// Learn that a player has come into the game and has left it.
+            /// See that a player joins the game and leaves it.
             PlayerObserve = 19, "player.observe", hook "players in the game",
                 stage packets, since (0, 1, 1);
             /// Send a player to another address (1.20.5 and later).
