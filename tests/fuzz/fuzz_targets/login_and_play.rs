@@ -10,6 +10,7 @@ use infrarust::start::{self, Running};
 use infrarust::{listener, socket};
 use infrarust_test_support::{FakeBackend, hostile, within, write_config};
 use libfuzzer_sys::fuzz_target;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -21,6 +22,9 @@ struct Stage {
 }
 
 static STAGE: LazyLock<Stage> = LazyLock::new(|| {
+    // As in every program whose `main` is Rust's; the one of the fuzzer is not.
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.unwrap();
     let runtime = Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (backend, running) = runtime.block_on(async {
