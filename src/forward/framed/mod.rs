@@ -117,7 +117,7 @@ pub(crate) struct FrameFilter {
     /// Packets of the client may still be of the world of the backend before; only used
     /// serverbound.
     is_entering: bool,
-    /// The ids of packets for the client that pass unread in the current state.
+    /// The ids of packets that pass unread in the current state.
     unread: UnreadIds,
     /// Reads what the backend asks the proxy; only used clientbound.
     listener: Option<Arc<dyn Listener>>,
@@ -146,6 +146,8 @@ struct UnreadIds {
     /// The state in which they hold; `None` until they are looked up.
     state: Option<State>,
     bits: [u64; 2],
+    /// Whether each packet waits for a decision.
+    asks_all: bool,
 }
 
 impl UnreadIds {
@@ -276,6 +278,7 @@ impl FrameFilter {
     /// Takes these commands from what the client sends.
     pub(crate) fn set_commands(&mut self, commands: Option<Arc<SessionCommands>>) {
         self.commands = commands;
+        self.unread = UnreadIds::default();
     }
 
     /// Lets this listener read plugin messages that the backend sends to the proxy.
@@ -348,10 +351,8 @@ impl FrameFilter {
     }
 
     /// Whether each frame waits for a decision.
-    pub(super) fn queries_every_packet(&self) -> bool {
-        let (state, direction) = (self.sent.state, self.direction);
-        let queries = self.queries.as_ref();
-        queries.is_some_and(|queries| queries.wanted.has_all(state, direction))
+    pub(super) fn queries_every_packet(&mut self) -> bool {
+        self.queries.is_some() && self.unread_ids().asks_all
     }
 
     /// Where packets wait for decisions, if there is anybody who decides.

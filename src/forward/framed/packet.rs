@@ -8,7 +8,7 @@ use super::{Bounds, FrameFilter, FramedError, GROUP_BYTES_MAX, GROUP_PACKETS_MAX
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
 use crate::forward::commands::{PacketAction, SessionCommands};
 use crate::forward::packets::SentState;
-use crate::forward::queries::{Decision, PacketGroup};
+use crate::forward::queries::{Decision, PacketGroup, PacketQueries};
 use crate::forward::record::{HELD_BYTES_MAX, PlayerRecord, is_held};
 use crate::forward::{Direction, Listener, Outbox};
 use crate::protocol::codec::{self, CodecError, RawFrame, Zlib};
@@ -17,8 +17,17 @@ use crate::protocol::packet::{Clientbound, Serverbound, State};
 use crate::protocol::{peek, varint};
 
 impl FrameFilter {
-    /// Whether the proxy has to see the packet with this id.
-    fn reads(&self, id: i32) -> bool {
+    /// Whether the proxy has to see the packet with this id. Looked up once for each id of
+    /// one byte: what plugins want is in memory that sessions share, far from this.
+    fn reads(&mut self, id: i32) -> bool {
+        match u8::try_from(id) {
+            Ok(id @ 0..UnreadIds::COUNT) => !self.unread_ids().has(id),
+            _ => self.finds_readers(id),
+        }
+    }
+
+    /// Whether the proxy or a plugin has to see the packet with this id.
+    fn finds_readers(&self, id: i32) -> bool {
         self.is_wanted(id) || self.is_withheld(id) || self.proxy_reads(id)
     }
 
@@ -55,15 +64,22 @@ impl FrameFilter {
 
     /// The ids of packets that pass unread in the current state.
     pub(super) fn unread_ids(&mut self) -> UnreadIds {
-        let state = Some(self.sent.state);
-        if self.unread.state != state {
+        let state = self.sent.state;
+        if self.unread.state != Some(state) {
             let mut bits = [0; 2];
             for id in 0..UnreadIds::COUNT {
-                if !self.reads(i32::from(id)) {
+                if !self.finds_readers(i32::from(id)) {
                     bits[usize::from(id / 64)] |= 1 << (id % 64);
                 }
             }
-            self.unread = UnreadIds { state, bits };
+            let queries = self.queries.as_ref();
+            let asks_all =
+                |queries: &Arc<PacketQueries>| queries.wanted.has_all(state, self.direction);
+            self.unread = UnreadIds {
+                state: Some(state),
+                bits,
+                asks_all: queries.is_some_and(asks_all),
+            };
         }
         self.unread
     }
@@ -150,7 +166,9 @@ impl FrameFilter {
         if self.is_entering {
             let record = self.record.as_ref();
             self.is_entering = record.is_some_and(PlayerRecord::is_entering);
-            self.unread = UnreadIds::default();
+            if !self.is_entering {
+                self.unread = UnreadIds::default();
+            }
         }
     }
 
