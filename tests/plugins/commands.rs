@@ -636,12 +636,13 @@ fn bare_plugins_compile() {
     }
 }
 
-/// Invalid names, folders that exist, and folders that are not `plugin-api` are refused,
-/// and nothing is written.
+/// Invalid names, folders with something in them, and folders that are not `plugin-api` are
+/// refused, and nothing is written.
 #[test]
 fn new_refuses_without_leaving_anything() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("there")).unwrap();
+    std::fs::write(folder.path().join("there/file"), "").unwrap();
     for (arguments, why) in [
         (
             &["../gate"][..],

@@ -84,7 +84,8 @@ const NO_CRATE: &[&str] = &[
 ///
 /// # Errors
 ///
-/// When the name is not allowed, `folder` exists already, or it cannot be written.
+/// When the name is not allowed, `folder` exists already and is not an empty folder, or it
+/// cannot be written.
 pub(super) fn run(
     name: &str,
     folder: &Path,
@@ -146,10 +147,12 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// Writes all files to a temporary folder and renames it to `folder` at the end, so
-/// that there is never half a crate.
+/// that there is never half a crate. An empty folder may exist already: it stays, since it
+/// may be the current one or a file system of its own, and the files are moved into it.
 fn write(folder: &Path, files: &[(&str, String)]) -> anyhow::Result<()> {
     let path = words::path(folder);
-    if folder.symlink_metadata().is_ok() {
+    let exists = folder.symlink_metadata().is_ok();
+    if exists && !is_empty_folder(folder) {
         bail!("there already is something at `{path}`: choose another name, or `--path`");
     }
     let absolute = std::path::absolute(folder)?;
@@ -157,16 +160,43 @@ fn write(folder: &Path, files: &[(&str, String)]) -> anyhow::Result<()> {
         bail!("`{path}` is not a name for a folder");
     };
     let temporary = format!(".{}.{}.new", name.to_string_lossy(), std::process::id());
-    let temporary = Temporary(parent.join(temporary));
+    let temporary = Temporary(match exists {
+        true => absolute.join(temporary),
+        false => parent.join(temporary),
+    });
     let write = || -> std::io::Result<()> {
         std::fs::create_dir(&temporary.0)?;
         std::fs::create_dir(temporary.0.join("src"))?;
         for (file, text) in files {
             std::fs::write(temporary.0.join(file), text)?;
         }
-        std::fs::rename(&temporary.0, &absolute)
+        match exists {
+            true => move_content(&temporary.0, &absolute),
+            false => std::fs::rename(&temporary.0, &absolute),
+        }
     };
     write().with_context(|| format!("`{path}` cannot be written"))
+}
+
+fn is_empty_folder(path: &Path) -> bool {
+    let content = std::fs::read_dir(path);
+    content.is_ok_and(|mut content| content.next().is_none())
+}
+
+/// Moves all that is in one folder into another one on the same file system, or nothing.
+fn move_content(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut moved = Vec::new();
+    for entry in std::fs::read_dir(from)? {
+        let name = entry?.file_name();
+        if let Err(error) = std::fs::rename(from.join(&name), to.join(&name)) {
+            for name in moved {
+                let _ = std::fs::rename(to.join(&name), from.join(&name));
+            }
+            return Err(error);
+        }
+        moved.push(name);
+    }
+    Ok(())
 }
 
 /// A folder that is removed on drop, unless it has been renamed.
@@ -208,14 +238,25 @@ mod tests {
         }
     }
 
-    /// An existing folder is not changed, and with a missing parent folder nothing is
-    /// written.
+    /// An existing folder with something in it is not changed, an empty one is filled, and
+    /// with a missing parent folder nothing is written.
     #[test]
     fn existing_folders_stay_and_failures_leave_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path().join("there");
         std::fs::create_dir(&there).unwrap();
-        assert!(write(&there, &[]).is_err());
+        let files = [
+            ("file", "text".to_owned()),
+            ("src/lib.rs", "code".to_owned()),
+        ];
+        assert!(write(&there, &[files[0].clone(), ("no/folder", String::new())]).is_err());
+        assert!(is_empty_folder(&there));
+        write(&there, &files).unwrap();
+        assert_eq!(std::fs::read_dir(&there).unwrap().count(), 2);
+        assert_eq!(std::fs::read(there.join("src/lib.rs")).unwrap(), b"code");
+        assert!(write(&there, &files).is_err());
+        assert!(write(&there.join("file"), &files).is_err());
+        assert_eq!(std::fs::read_dir(&there).unwrap().count(), 2);
         assert!(write(&folder.path().join("no/parent"), &[]).is_err());
         assert!(write(&folder.path().join("bad"), &[("no/folder", String::new())]).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
