@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use infrarust_test_support::game::{self, Sessions, encrypt, refusal};
+use infrarust_test_support::game::{self, Sessions, Speaker, encrypt, refusal};
 use tempfile::TempDir;
 
 use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, admit, enter, plain, play, text, uuid, welcome};
@@ -281,25 +281,7 @@ async fn plugins_do_not_send_without_end() {
     const PLAYERS: usize = 64;
     const PACKET_BYTES: usize = 250 * 1024;
     const PER_SECOND_MAX: f64 = 16.0 * 1024.0 * 1024.0;
-    let backend = FakeBackend::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let events = folder.path().join("events");
-    let global = table(
-        players(),
-        &format!("events = {events:?}\nfill_at = {PLAYERS}"),
-    );
-    let file = plain(&backend);
-    let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
-    let (mut sessions, mut began) = (Vec::new(), Instant::now());
-    for number in 0..PLAYERS {
-        // The last one makes the plugin send.
-        began = Instant::now();
-        let (mut client, mut peer) =
-            super::begin(&proxy, &backend, 340, &format!("P{number}")).await;
-        welcome(&mut client, &mut peer, 340).await;
-        enter(&mut client, &mut peer, 340).await;
-        sessions.push((client, peer));
-    }
+    let (_proxy, _folder, mut sessions, began) = filled(PLAYERS, "").await;
     let (mut bytes, mut seconds) = (0, None);
     for (client, peer) in sessions.iter_mut().rev() {
         peer.send(0x7C, b"x").await;
@@ -319,6 +301,62 @@ async fn plugins_do_not_send_without_end() {
         f64::from(bytes) <= PER_SECOND_MAX * (1.0 + seconds),
         "{bytes} bytes in {seconds} s"
     );
+}
+
+/// So is the number of its packets, to players and backends together.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_do_not_send_packets_without_end() {
+    // As many as may wait for one receiver at once: more than a plugin may send in a second.
+    const PLAYERS: usize = 100;
+    const WAITING: usize = 128;
+    const PER_SECOND_MAX: f64 = 20_000.0;
+    let more = format!("fill_with = {WAITING}");
+    let (_proxy, _folder, mut sessions, began) = filled(PLAYERS, &more).await;
+    let (mut packets, mut seconds) = (0_u32, None);
+    for (client, peer) in sessions.iter_mut().rev() {
+        peer.send(0x7C, b"x").await;
+        client.send(0x7C, b"x").await;
+        for (receiver, id) in [(client, 11), (peer, 1)] {
+            loop {
+                match within("a packet", receiver.next()).await.unwrap() {
+                    (0x7C, _) => break,
+                    (other, body) if other == id && body.is_empty() => packets += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        // The plugin had sent when the relay of the last player began.
+        seconds.get_or_insert_with(|| began.elapsed().as_secs_f64());
+    }
+    let seconds = seconds.unwrap();
+    assert!(packets > 0);
+    assert!(
+        f64::from(packets) <= PER_SECOND_MAX * (1.0 + seconds),
+        "{packets} packets in {seconds} s"
+    );
+}
+
+/// Players, of whom the last one makes a plugin send to all, and when that one came.
+async fn filled(
+    count: usize,
+    more: &str,
+) -> (TestProxy, TempDir, Vec<(Speaker, Speaker)>, Instant) {
+    let backend = FakeBackend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events");
+    let config = format!("events = {events:?}\nfill_at = {count}\n{more}");
+    let file = plain(&backend);
+    let proxy = TestProxy::with_plugins(&table(players(), &config), &[("a", file)]).await;
+    let (mut sessions, mut began) = (Vec::new(), Instant::now());
+    for number in 0..count {
+        began = Instant::now();
+        let (mut client, mut peer) =
+            super::begin(&proxy, &backend, 340, &format!("P{number}")).await;
+        welcome(&mut client, &mut peer, 340).await;
+        enter(&mut client, &mut peer, 340).await;
+        sessions.push((client, peer));
+    }
+    (proxy, folder, sessions, began)
 }
 
 /// A kick by a plugin ends the session with its text, in play and in every family.

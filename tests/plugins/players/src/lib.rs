@@ -19,6 +19,9 @@ struct Config {
     /// How many players have to come before all of them are sent `FILLING` at once.
     #[serde(default)]
     fill_at: Option<usize>,
+    /// They are sent this number of small packets instead, as are their backends.
+    #[serde(default)]
+    fill_with: Option<usize>,
 }
 
 /// Packets and their bytes: as many as may wait for one player.
@@ -107,12 +110,18 @@ impl Players {
     fn fill(&self, players: &[PlayerId]) -> Result<()> {
         let packets = self.host.grant::<capability::PacketInject>();
         let packets = packets.ok_or_else(|| Error::msg("no service"))?;
-        let (count, bytes) = FILLING;
+        let (count, bytes) = match self.config.fill_with {
+            None => FILLING,
+            Some(count) => (count, 0),
+        };
         let filling = vec![0; bytes];
         for player in players {
             for _ in 0..count {
-                // What is over a limit is missed by its player.
+                // What is over a limit is missed by its receiver.
                 let _ = packets.to_client(*player, 11, &filling);
+                if self.config.fill_with.is_some() {
+                    let _ = packets.to_backend(*player, 1, &filling);
+                }
             }
         }
         Ok(())
