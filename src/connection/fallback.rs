@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use tokio::time::timeout_at;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::attempts::FallbackAttempts;
 use super::channel::Channel;
 use super::connector::demands_withheld_key;
 use super::ending::{Ending, Refusal};
 use super::facts::Facts;
+use super::log::sampled;
 use super::network_player::{NetworkPlayer, Ready, ServerConnection, is_authenticated};
 use crate::blame::Blame;
 use crate::close::left_by_peer;
@@ -67,7 +68,8 @@ impl NetworkPlayer {
             _ => None,
         };
         let mut attempts = FallbackAttempts::begin(&first);
-        let mut last = ending;
+        // The server that has refused the player last, and why.
+        let (mut refused_by, mut last) = (Arc::clone(&first), ending);
         // The server that has refused the player because it demands the chat key.
         let mut again: Option<NextServer> = None;
         while let Some(next) = again
@@ -75,7 +77,7 @@ impl NetworkPlayer {
             .or_else(|| self.next_server(&mut attempts, proxy))
         {
             let server = &next.server;
-            log_refusal(server, &last);
+            log_refusal(&refused_by, &last);
             let mut moving = facts.moving();
             let logged_in = self
                 .log_in_at(
@@ -99,7 +101,7 @@ impl NetworkPlayer {
                         && demands_withheld_key(server, identified.who(), &failure) =>
                 {
                     drop(moving);
-                    last = Ending::Intercepted(failure);
+                    (refused_by, last) = (Arc::clone(server), Ending::Intercepted(failure));
                     again = Some(NextServer {
                         demands_key: true,
                         ..next
@@ -108,7 +110,7 @@ impl NetworkPlayer {
                 Err(ending) => {
                     drop(moving);
                     let goes_on = can_try_another(&ending) || matches!(ending, Ending::Refused(_));
-                    last = ending;
+                    (refused_by, last) = (Arc::clone(server), ending);
                     if !goes_on {
                         break;
                     }
@@ -267,11 +269,26 @@ pub(super) fn ends_session(failure: &Failure) -> bool {
     }
 }
 
+/// Logs that this server has not let a player in. A fault of its backend is a warning, as
+/// for a server without a network: the player may be on another server, but the operator has
+/// to know.
 pub(super) fn log_refusal(server: &Server, ending: &Ending) {
-    debug!(
-        server = server.config.id,
-        reason = ending.name(),
-        error = %ending,
-        "a server does not take a player of its network"
-    );
+    if ending.blame() != Blame::Backend {
+        debug!(
+            server = server.config.id,
+            reason = ending.name(),
+            error = %ending,
+            "a server does not take a player of its network"
+        );
+        return;
+    }
+    sampled(&server.state.unreachable, |suppressed| {
+        warn!(
+            server = server.config.id,
+            reason = ending.name(),
+            error = %ending,
+            suppressed,
+            "a server does not take a player of its network"
+        );
+    });
 }

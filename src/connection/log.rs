@@ -204,7 +204,7 @@ impl std::fmt::Display for Causes<'_> {
 }
 
 /// Writes a line if the sampler lets it through.
-fn sampled(sampler: &Sampler, line: impl FnOnce(u64)) {
+pub(super) fn sampled(sampler: &Sampler, line: impl FnOnce(u64)) {
     if let Sample::Write { suppressed } = sampler.sample(Instant::now()) {
         line(suppressed);
     }

@@ -2,6 +2,7 @@
 //! connection.
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker, refusal};
+use infrarust_test_support::program::Program;
 
 use super::turns::{CLIENT_TOO_SLOW, pass};
 use super::{NOTCH, admit, begin, enter, occupy, text, uuid, welcome};
@@ -516,6 +517,36 @@ async fn before_the_game() {
             proxy.idle().await;
         }
     }
+}
+
+/// A backend that does not let a player in is a warning in the log with the server at fault,
+/// also if the player comes to another server. A refusal with a text is an answer.
+#[tokio::test]
+async fn a_lost_server_is_logged() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let file = |host, backend: &FakeBackend| {
+        server("offline", host, backend.address, "network = \"main\"\n")
+    };
+    let files = [
+        ("a", file("play.example.com", &a)),
+        ("b", file("b.example.com", &b)),
+    ];
+    let global = "[auth]\nduplicate_login = \"replace\"\n";
+    let mut program = Program::start(global, &files);
+    let address = program.address().await;
+    for refuses in [true, false] {
+        let client = game::begin(address, 767, "Notch").await;
+        let (mut first, _, _) = game::accept(&a).await;
+        if refuses {
+            first.send(0, &wire::string(r#"{"text":"banned"}"#)).await;
+        }
+        drop(first);
+        let second = accept_on_b(&b, 767).await;
+        drop((client, second));
+    }
+    let line = program.line_with("a server does not take").await;
+    assert_eq!(line["server"], "a");
+    assert_eq!(line["reason"], "unreachable");
 }
 
 /// A backend is lost in a configuration that it began in play: the player comes to the
