@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infrarust_test_support::{PATIENCE, blocking_until};
+use infrarust_test_support::{PATIENCE, blocking_until, until};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +22,7 @@ use super::framed::{FrameFilter, FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Method};
 use super::packets::{Edits, SentState};
 use super::reactor::{self, Reactor};
-use super::{Counters, End, Limits, Outcome, Session, Side};
+use super::{Counters, End, Limits, Listener, Outcome, Session, Side};
 use crate::protocol::cipher::{self, Cipher};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::{State, Version};
@@ -184,6 +184,58 @@ async fn each_player_gets_his_own_bytes() {
     while let Some(player) = timeout(PATIENCE, players.join_next()).await.unwrap() {
         player.unwrap();
     }
+}
+
+/// Fails at each plugin message of the backend.
+#[derive(Debug)]
+struct Fails;
+
+impl Listener for Fails {
+    fn receive(&self, _: &[u8]) -> bool {
+        panic!("a bug, made by a test")
+    }
+}
+
+/// A session that panics ends, and the others of its thread go on: their bytes pass, they can
+/// be stopped, and new ones begin.
+#[tokio::test]
+async fn a_panic_ends_its_own_session_alone() {
+    /// A plugin message of 1.12.2, and its channel and data.
+    const MESSAGE: &[u8] = b"\x04\x18\x01a\x07";
+    let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
+    let forwarder = reactor.forwarder(Method::Copy);
+    let forwarder = forwarder.with_handover_delay(Duration::ZERO);
+    let stream = frames(7, [1000, 5, 20, 1500]);
+    let mut before = None;
+    for count in 2..4 {
+        let (mut player, mut server, session, filters) = encrypted(7).await;
+        let stop = session.stop.clone();
+        let relay = tokio::spawn(forwarder.forward_framed(session, filters));
+        let (_failing, mut its_server, session, mut filters) = encrypted(8).await;
+        filters.clientbound.set_listener(Some(Arc::new(Fails)));
+        let failing = tokio::spawn(forwarder.forward_framed(session, filters));
+        until("the thread to have both", || {
+            forwarder.handed_over() == count
+        })
+        .await;
+        its_server.write_all(MESSAGE).await.unwrap();
+        let (outcome, returned) = timeout(PATIENCE, failing).await.unwrap().unwrap();
+        assert_eq!(outcome.end, End::Stopped);
+        assert!(returned.is_none(), "the client has been disconnected");
+        server.write_all(&stream).await.unwrap();
+        let mut received = read_exact(&mut player, stream.len()).await;
+        Cipher::new(&secret(7)).decrypt(&mut received);
+        assert!(received == stream);
+        // The one before has gone on as well.
+        let this = (stop, relay, player, server);
+        if let Some((stop, relay, _player, _server)) = before.replace(this) {
+            stop.cancel();
+            let (outcome, returned): Result = timeout(PATIENCE, relay).await.unwrap().unwrap();
+            assert_eq!(outcome.clientbound_bytes, stream.len() as u64);
+            assert!(returned.is_some());
+        }
+    }
+    assert_eq!(forwarder.handed_over(), 1);
 }
 
 pub(super) const READABLE: Ready = Ready {

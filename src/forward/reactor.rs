@@ -15,6 +15,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::TcpStream;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -34,6 +35,7 @@ use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Encryption, Method};
 use super::outbox::{Driver, Mailbox};
 use super::{End, Outcome, Session, Side, keep_alive, portable, spare};
+use crate::apart;
 use crate::protocol::cipher;
 use crate::socket::Keepalive;
 
@@ -441,7 +443,11 @@ struct Worker {
     /// When these bytes are written without a decision, if there are any.
     held_until: Option<Instant>,
     buffers: Buffers,
+    /// Commands that were taken from the inbox and have not run, the last one first.
     commands: Vec<Command>,
+    /// The session that is being handled, or was handled last; `None` if none was since a
+    /// panic.
+    current: Option<u64>,
 }
 
 impl Worker {
@@ -467,6 +473,7 @@ impl Worker {
             held_until: None,
             buffers: Buffers::of_encrypting_driver(),
             commands: Vec::new(),
+            current: None,
         };
         thread::Builder::new()
             .name(format!("relay-{index}"))
@@ -474,9 +481,24 @@ impl Worker {
         Ok(WorkerHandle(inbox))
     }
 
+    /// Runs until the worker is closed and has no session. A panic ends the session in which
+    /// it occurs, and not those of all other players of the worker.
     fn run(mut self) {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve_sessions())) {
+            let text = apart::words_of(&*panic);
+            tracing::error!("a session has failed in a relay thread and is ended: {text}");
+            let Some(current) = self.current.take() else {
+                // Nothing that ends with a session has failed, so it would fail again.
+                return;
+            };
+            self.end_failed(current);
+        }
+    }
+
+    fn serve_sessions(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS_MAX];
-        let mut closed = false;
+        // A panic may have ended the round before, and the event about commands is lost then.
+        let mut closed = self.finish_round();
         while !closed || !self.sessions.is_empty() {
             let found = match self.epoll.wait(&mut events, self.wait_max()) {
                 Ok(0) if self.in_encryption.is_empty() => {
@@ -498,13 +520,47 @@ impl Worker {
                     data => self.serve(data, event.events()),
                 }
             }
-            // After the events: none of them can belong to a session that is added now.
-            closed = self.run_commands();
-            self.run_timers();
-            // Of all sessions together.
-            self.buffers.begin_decisions();
-            self.encrypt();
-            self.write_held();
+            closed = self.finish_round();
+        }
+    }
+
+    /// What follows the events: none of them can belong to a session that is added now.
+    /// Returns true after the last command.
+    fn finish_round(&mut self) -> bool {
+        let closed = self.run_commands();
+        self.run_timers();
+        // Of all sessions together.
+        self.buffers.begin_decisions();
+        self.encrypt();
+        self.write_held();
+        closed
+    }
+
+    /// Ends the session in which a panic occurred, and those of which bytes were taken for
+    /// their encryption: they have lost their ciphers.
+    fn end_failed(&mut self, current: u64) {
+        let taken = std::mem::take(&mut self.encryptions);
+        for id in taken.iter().map(|(id, _)| *id).chain([current]) {
+            let Some(failed) = self.sessions.remove(&id) else {
+                continue;
+            };
+            if let Some(at) = failed.timer {
+                self.timers.remove(&(at, id));
+            }
+            self.inbox.sessions.fetch_sub(1, Ordering::Relaxed);
+            // Closes its sockets. What has failed may fail again.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
+        }
+        self.in_encryption.clear();
+        self.holding.clear();
+        for (id, relayed) in &mut self.sessions {
+            relayed.is_in_encryption = relayed.exchange.is_encrypting();
+            if relayed.is_in_encryption {
+                self.in_encryption.push(*id);
+            }
+            if relayed.exchange.is_holding() {
+                self.holding.insert(*id);
+            }
         }
     }
 
@@ -533,6 +589,7 @@ impl Worker {
     /// Handles an event of one socket.
     fn serve(&mut self, data: u64, found: EpollFlags) {
         let (id, side) = from_token(data);
+        self.current = Some(id);
         let Some(relayed) = self.sessions.get_mut(&id) else {
             return;
         };
@@ -553,27 +610,29 @@ impl Worker {
 
     /// Runs the waiting commands. Returns true after the last one.
     fn run_commands(&mut self) -> bool {
-        let mut commands = std::mem::take(&mut self.commands);
+        self.run_taken_commands();
         let closed = {
             let mut inbox = self.inbox.lock();
-            std::mem::swap(&mut commands, &mut inbox.waiting);
+            std::mem::swap(&mut self.commands, &mut inbox.waiting);
             self.inbox.will_look.store(false, Ordering::Relaxed);
             inbox.closed
         };
-        for command in commands.drain(..) {
+        self.commands.reverse();
+        self.run_taken_commands();
+        closed
+    }
+
+    fn run_taken_commands(&mut self) {
+        while let Some(command) = self.commands.pop() {
+            let (Command::Relay(id, _) | Command::Send(id) | Command::Stop(id)) = command;
+            self.current = Some(id);
             match command {
-                Command::Relay(id, mut relayed) => {
-                    relayed.exchange.send_out_all(&mut self.buffers);
+                Command::Relay(_, relayed) => {
                     self.sessions.insert(id, relayed);
-                    self.update(id);
+                    self.send_out(id);
                 }
-                Command::Send(id) => {
-                    if let Some(relayed) = self.sessions.get_mut(&id) {
-                        relayed.exchange.send_out_all(&mut self.buffers);
-                        self.update(id);
-                    }
-                }
-                Command::Stop(id) => {
+                Command::Send(_) => self.send_out(id),
+                Command::Stop(_) => {
                     if let Some(relayed) = self.sessions.get_mut(&id) {
                         relayed.exchange.write_held(&mut self.buffers);
                         relayed.exchange.stop(End::Stopped);
@@ -582,8 +641,14 @@ impl Worker {
                 }
             }
         }
-        self.commands = commands;
-        closed
+    }
+
+    /// Handles what waits in the outbox of a session, and decisions.
+    fn send_out(&mut self, id: u64) {
+        if let Some(relayed) = self.sessions.get_mut(&id) {
+            relayed.exchange.send_out_all(&mut self.buffers);
+            self.update(id);
+        }
     }
 
     fn run_timers(&mut self) {
@@ -593,6 +658,7 @@ impl Worker {
         let now = Instant::now();
         while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.pop_first();
+            self.current = Some(id);
             if let Some(relayed) = self.sessions.get_mut(&id) {
                 relayed.timer = None;
                 relayed.exchange.check_deadlines(now);
@@ -613,6 +679,7 @@ impl Worker {
         }
         self.held_until = None;
         for id in std::mem::take(&mut self.holding) {
+            self.current = Some(id);
             if let Some(relayed) = self.sessions.get_mut(&id) {
                 relayed.exchange.write_held(&mut self.buffers);
             }
@@ -627,23 +694,24 @@ impl Worker {
             return;
         }
         let count = self.in_encryption.len();
-        let mut taken = std::mem::take(&mut self.encryptions);
         // In equal parts, so that none consists of one session alone.
         let part = count.div_ceil(count.div_ceil(JOBS_MAX));
         for begin in (0..count).step_by(part) {
             let part = begin..count.min(begin + part);
             let ids = self.in_encryption.get(part).unwrap_or_default();
-            taken.extend(ids.iter().filter_map(|id| {
+            self.encryptions.extend(ids.iter().filter_map(|id| {
                 let relayed = self.sessions.get_mut(id)?;
                 relayed.is_in_encryption = false;
                 Some((*id, relayed.exchange.take_encryption()?))
             }));
-            let slice_bytes = slice_bytes(taken.iter().map(|(_, bytes)| bytes.left()));
-            let mut rest = taken.iter_mut();
+            let left = self.encryptions.iter().map(|(_, bytes)| bytes.left());
+            let slice_bytes = slice_bytes(left);
+            let mut rest = self.encryptions.iter_mut();
             let mut jobs: [_; JOBS_MAX] =
                 from_fn(|_| rest.next().map(|(_, bytes)| bytes.next_job(slice_bytes)));
             cipher::encrypt_many(&mut jobs);
-            for (id, encryption) in taken.drain(..) {
+            while let Some((id, encryption)) = self.encryptions.pop() {
+                self.current = Some(id);
                 let Some(relayed) = self.sessions.get_mut(&id) else {
                     continue;
                 };
@@ -657,7 +725,6 @@ impl Worker {
                 }
             }
         }
-        self.encryptions = taken;
         self.in_encryption.drain(..count);
     }
 
@@ -690,13 +757,13 @@ impl Worker {
         if let Some(outcome) = outcome
             && let Some(relayed) = self.sessions.remove(&id)
         {
+            self.inbox.sessions.fetch_sub(1, Ordering::Relaxed);
             if relayed.exchange.is_framed() && relayed.watched.client.is_some() {
                 // The client's socket outlives the session.
                 let _ = self.epoll.delete(relayed.exchange.socket(Side::Client));
             }
             // Closes the sockets first: the receiver of the result may rely on that.
             let finished = Box::new(Finished::new(relayed.exchange, outcome));
-            self.inbox.sessions.fetch_sub(1, Ordering::Relaxed);
             // The receiver may have been dropped.
             let _ = relayed.result_tx.send(finished);
         }
