@@ -164,8 +164,13 @@ impl Reach for BridgeControl {
         });
     }
 
-    fn ask_cookie(&self, key: &str) -> Result<plugin::CookieReceiver, plugin::Full> {
-        let asked = self.outbox.ask_cookie(key);
+    fn ask_cookie(
+        &self,
+        key: &str,
+        sender: u64,
+        request: Vec<u8>,
+    ) -> Result<plugin::CookieReceiver, plugin::Full> {
+        let asked = self.outbox.ask_cookie(key, sender, request);
         asked.map_err(|forward::Full| plugin::Full)
     }
 

@@ -80,6 +80,31 @@ struct Content {
 }
 
 impl Waiting {
+    /// Appends packets to the queue of this direction, all or none. Returns how many then
+    /// wait there.
+    fn append(
+        &mut self,
+        direction: Direction,
+        sender: u64,
+        packets: Vec<Vec<u8>>,
+    ) -> Result<usize, Full> {
+        let content = self.content.iter();
+        let of_sender = content
+            .flat_map(|content| &content.queues[direction as usize])
+            .filter(|queued| queued.sender == sender);
+        let sizes = of_sender.map(|queued| queued.packet.len());
+        let (count, bytes) = sizes
+            .chain(packets.iter().map(Vec::len))
+            .fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+        if count > WAITING_PACKETS_MAX || bytes > WAITING_BYTES_MAX {
+            return Err(Full);
+        }
+        let content = self.content.get_or_insert_default();
+        let queue = &mut content.queues[direction as usize];
+        queue.extend(packets.into_iter().map(|packet| Queued { sender, packet }));
+        Ok(queue.len())
+    }
+
     /// Frees the content if nothing is left.
     fn shrink(&mut self) {
         self.content.take_if(|content| {
@@ -121,21 +146,8 @@ impl Outbox {
         packets: Vec<Vec<u8>>,
     ) -> Result<(), Full> {
         let mut waiting = self.lock();
-        let content = waiting.content.iter();
-        let of_sender = content
-            .flat_map(|content| &content.queues[direction as usize])
-            .filter(|queued| queued.sender == sender);
-        let sizes = of_sender.map(|queued| queued.packet.len());
-        let (count, bytes) = sizes
-            .chain(packets.iter().map(Vec::len))
-            .fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
-        if count > WAITING_PACKETS_MAX || bytes > WAITING_BYTES_MAX {
-            return Err(Full);
-        }
-        let content = waiting.content.get_or_insert_default();
-        let queue = &mut content.queues[direction as usize];
-        queue.extend(packets.into_iter().map(|packet| Queued { sender, packet }));
-        self.counts[direction as usize].store(queue.len(), Ordering::Release);
+        let count = waiting.append(direction, sender, packets)?;
+        self.counts[direction as usize].store(count, Ordering::Release);
         if let Some(waker) = Self::notify_and_unlock(waiting) {
             waker.wake();
         }
@@ -155,13 +167,19 @@ impl Outbox {
         driver?.notify()
     }
 
-    /// Records that a plugin requests a cookie from the client. The receiver gets the
-    /// answer, and the backend does not.
+    /// Appends the packet that requests the cookie of this key from the client. The receiver
+    /// gets the answer, and the backend does not.
     ///
     /// # Errors
     ///
-    /// When too many requests have no answer yet.
-    pub(crate) fn ask_cookie(&self, key: &str) -> Result<oneshot::Receiver<Option<Vec<u8>>>, Full> {
+    /// When too many requests have no answer yet, or the sender would exceed its limits. Then
+    /// nothing is requested: an answer with this key is for the backend.
+    pub(crate) fn ask_cookie(
+        &self,
+        key: &str,
+        sender: u64,
+        request: Vec<u8>,
+    ) -> Result<oneshot::Receiver<Option<Vec<u8>>>, Full> {
         // A request also counts if its caller no longer waits: the answer still comes.
         let mut waiting = self.lock();
         let asked = waiting
@@ -171,9 +189,15 @@ impl Outbox {
         if asked >= COOKIES_ASKED_MAX {
             return Err(Full);
         }
-        let (sender, receiver) = oneshot::channel();
+        let direction = Direction::Clientbound;
+        let count = waiting.append(direction, sender, vec![request])?;
+        self.counts[direction as usize].store(count, Ordering::Release);
+        let (answer, receiver) = oneshot::channel();
         let content = waiting.content.get_or_insert_default();
-        content.cookies.push((key.into(), sender));
+        content.cookies.push((key.into(), answer));
+        if let Some(waker) = Self::notify_and_unlock(waiting) {
+            waker.wake();
+        }
         Ok(receiver)
     }
 
@@ -261,7 +285,7 @@ mod tests {
 
     impl Wake for AsksNext {
         fn wake(self: Arc<Self>) {
-            drop(self.0.ask_cookie("b"));
+            drop(self.0.ask_cookie("b", 1, vec![2]));
         }
     }
 
@@ -269,7 +293,7 @@ mod tests {
     #[test]
     fn a_waker_may_use_the_outbox() {
         let outbox = Arc::new(Outbox::default());
-        let mut receiver = pin!(outbox.ask_cookie("a").unwrap());
+        let mut receiver = pin!(outbox.ask_cookie("a", 1, vec![1]).unwrap());
         let waker = Waker::from(Arc::new(AsksNext(Arc::clone(&outbox))));
         let poll = receiver.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(poll.is_pending());
@@ -280,6 +304,27 @@ mod tests {
             done.send(()).unwrap();
         });
         is_done.recv_timeout(Duration::from_secs(240)).unwrap();
+    }
+
+    /// A cookie that could not be requested is not waited for: an answer with its key is for
+    /// the backend.
+    #[test]
+    fn cookies_that_are_not_requested_are_not_taken() {
+        let outbox = Outbox::default();
+        for _ in 0..WAITING_PACKETS_MAX {
+            let put = outbox.put(Direction::Clientbound, 1, vec![vec![7]]);
+            assert_eq!(put, Ok(()));
+        }
+        for _ in 0..2 * COOKIES_ASKED_MAX {
+            assert!(outbox.ask_cookie("a", 1, vec![9]).is_err());
+        }
+        assert!(!outbox.answer_cookie(b"\x01a\0"));
+        let mut asked = outbox.ask_cookie("a", 2, vec![9]).unwrap();
+        assert!(outbox.answer_cookie(b"\x01a\0"));
+        assert_eq!(asked.try_recv(), Ok(None));
+        // Only that one was sent.
+        let mut sent = std::iter::from_fn(|| outbox.take(Direction::Clientbound));
+        assert_eq!(sent.by_ref().skip(WAITING_PACKETS_MAX).count(), 1);
     }
 
     /// Each direction returns its packets in order, and a sender that has reached its

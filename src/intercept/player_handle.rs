@@ -443,9 +443,7 @@ impl PlayerHandle {
         let id = self.version.id(State::Play, Clientbound::CookieRequest)?;
         let mut request = vec![id];
         write_string(name, &mut request);
-        let answer = outbox.ask_cookie(name).ok()?;
-        let put = outbox.put(Direction::Clientbound, PROXY_SENDER, vec![request]);
-        put.ok()?;
+        let answer = outbox.ask_cookie(name, PROXY_SENDER, request).ok()?;
         timeout(COOKIE_WAIT, answer).await.ok()?.ok()?
     }
 

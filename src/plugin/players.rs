@@ -70,12 +70,13 @@ pub(crate) trait Reach: fmt::Debug + Send + Sync {
     /// whether or not the future is polled.
     fn switch(&self, plugin: &str, server: &str) -> Switching;
 
-    /// Records a request to the client for a cookie.
+    /// Appends the packet that requests a cookie from the client.
     ///
     /// # Errors
     ///
-    /// When too many requests have no answer yet.
-    fn ask_cookie(&self, key: &str) -> Result<CookieReceiver, Full>;
+    /// When too many requests have no answer yet, or too many packets or bytes of this sender
+    /// wait.
+    fn ask_cookie(&self, key: &str, sender: u64, request: Vec<u8>) -> Result<CookieReceiver, Full>;
 }
 
 /// Receives the bytes that a client has stored under a key, if any; an error when the player
@@ -168,7 +169,7 @@ mod tests {
             Box::pin(std::future::ready(Err(NotSwitched::Gone)))
         }
 
-        fn ask_cookie(&self, _: &str) -> Result<CookieReceiver, Full> {
+        fn ask_cookie(&self, _: &str, _: u64, _: Vec<u8>) -> Result<CookieReceiver, Full> {
             Err(Full)
         }
     }

@@ -24,6 +24,9 @@ const KICK_CHARS_MAX: usize = text::BOUNDED_CHARS_MAX;
 /// The longest host of a transfer in bytes: that of a handshake.
 const HOST_BYTES_MAX: usize = 255;
 
+/// A plugin has used up its budget for a second.
+const TOO_MUCH: &str = "it sends too much in a second";
+
 /// Why something was not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NotSent {
@@ -173,10 +176,14 @@ impl Services {
             check_key(key)?;
             let fields = [(PacketField::Key, Value::Str(key.into()))];
             let packet = cookie(&player, PacketKind::CookieRequest, &fields)?;
-            let asked = player.reach.ask_cookie(key);
-            let asked = asked.map_err(|_| NotSent::Full("too many of its questions wait"))?;
-            receiver = Some(asked);
-            self.put(&player, Direction::Clientbound, vec![packet])
+            let budget = &self.history.budget;
+            if !budget.take(std::slice::from_ref(&packet)) {
+                return Err(NotSent::Full(TOO_MUCH));
+            }
+            let asked = player.reach.ask_cookie(key, budget.sender, packet);
+            let full = |_| NotSent::Full("too much of it waits for one player");
+            receiver = Some(asked.map_err(full)?);
+            Ok(())
         })?;
         receiver.ok_or(NotSent::NotServed(NotServed::Gone))
     }
@@ -189,7 +196,7 @@ impl Services {
     ) -> Result<(), NotSent> {
         let budget = &self.history.budget;
         if !budget.take(&packets) {
-            return Err(NotSent::Full("it sends too much in a second"));
+            return Err(NotSent::Full(TOO_MUCH));
         }
         let put = player.reach.put(direction, budget.sender, packets);
         put.map_err(|_| NotSent::Full("too much of it waits for one player"))

@@ -119,7 +119,8 @@ impl Reach for SampleReach {
         Box::pin(std::future::ready(Ok::<(), NotSwitched>(())))
     }
 
-    fn ask_cookie(&self, _: &str) -> Result<CookieReceiver, Full> {
+    fn ask_cookie(&self, _: &str, _: u64, _: Vec<u8>) -> Result<CookieReceiver, Full> {
+        self.done().to_client += 1;
         let (answer, receiver) = tokio::sync::oneshot::channel();
         // The client has nothing under any key.
         let _ = answer.send(None);
