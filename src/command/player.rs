@@ -1,15 +1,18 @@
 //! The commands of one player on one server, and the queue of typed commands.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use futures_util::FutureExt;
 use infrarust_plugin_abi::CommandPlayer;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::builtin::{Builtin, Caller};
+use crate::apart;
 use crate::forward::Direction;
 use crate::forward::commands::Commands;
 use crate::intercept::PlayerHandle;
@@ -186,23 +189,29 @@ impl PlayerCommands {
 
     /// Runs the queue.
     async fn run_waiting(self: Arc<Self>) {
-        let run = async {
-            while let Some(entered) = self.next() {
-                let Some(proxy) = self.proxy.upgrade() else {
-                    return;
-                };
-                match entered {
-                    Entered::Line(line) => self.run_line(proxy, &line).await,
-                    Entered::Beginning(request) => self.complete_line(proxy, &request).await,
-                }
-                // Built-in commands do not wait for anything, so yield between them.
-                tokio::task::yield_now().await;
-            }
+        let failed = |text: &str| {
+            error!(player = %Escaped(self.context.player.name()), "a command has failed: {text}");
+            self.context
+                .player
+                .send(&json!(player_text::COMMAND_FAILED));
         };
+        let run = run_all(|| self.next(), |entered| self.run_entered(entered), failed);
         tokio::select! {
             () = run => {}
             () = self.end.cancelled() => {}
         }
+    }
+
+    async fn run_entered(&self, entered: Entered) {
+        let Some(proxy) = self.proxy.upgrade() else {
+            return;
+        };
+        match entered {
+            Entered::Line(line) => self.run_line(proxy, &line).await,
+            Entered::Beginning(request) => self.complete_line(proxy, &request).await,
+        }
+        // Built-in commands do not wait for anything, so yield between them.
+        tokio::task::yield_now().await;
     }
 
     fn next(&self) -> Option<Entered> {
@@ -302,6 +311,20 @@ impl PlayerCommands {
     }
 }
 
+/// Runs one after another, until there is no next. One that panics has `failed` with the
+/// message of the panic, and the next ones are run.
+async fn run_all<R: Future<Output = ()>>(
+    mut next: impl FnMut() -> Option<Entered>,
+    run: impl Fn(Entered) -> R,
+    failed: impl Fn(&str),
+) {
+    while let Some(entered) = next() {
+        if let Err(panic) = AssertUnwindSafe(run(entered)).catch_unwind().await {
+            failed(&apart::words_of(&*panic));
+        }
+    }
+}
+
 /// The text after the name of a command.
 fn arguments(line: &str) -> &str {
     line.split_once(' ').map_or("", |(_, arguments)| arguments)
@@ -331,5 +354,34 @@ impl Commands for PlayerCommands {
     fn end(&self) {
         self.end.cancel();
         self.inbox().waiting = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// A command that panics does not keep the next ones from being run.
+    #[tokio::test]
+    async fn commands_run_after_a_panic() {
+        let mut waiting = VecDeque::from(["a", "bug", "b"]);
+        let (ran, failures) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+        let next = || {
+            let line = waiting.pop_front()?;
+            Some(Entered::Line(line.to_owned()))
+        };
+        let run = async |entered: Entered| {
+            tokio::task::yield_now().await;
+            match entered {
+                Entered::Line(line) if line == "bug" => panic!("a bug, made by a test"),
+                entered => ran.borrow_mut().push(entered.bytes()),
+            }
+        };
+        let failed = |text: &str| failures.borrow_mut().push(text.to_owned());
+        run_all(next, run, failed).await;
+        assert_eq!(ran.into_inner(), [1, 1]);
+        assert_eq!(failures.into_inner(), ["a bug, made by a test"]);
     }
 }
