@@ -24,7 +24,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tower_service::Service;
@@ -73,7 +73,9 @@ pub(crate) enum SessionError {
     BadAnswer(&'static str),
 }
 
-type HttpClient = Client<HttpsConnector<Connector>, Empty<Bytes>>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+type HttpClient = Client<Bounded<HttpsConnector<Connector>>, Empty<Bytes>>;
 
 /// The HTTP client of the session service, with its open connections.
 pub(crate) struct SessionService {
@@ -117,7 +119,7 @@ impl SessionService {
                 .pool_max_idle_per_host(kept_max)
                 .pool_idle_timeout(IDLE_MAX)
                 .pool_timer(TokioTimer::new())
-                .build(connector.clone())
+                .build(Bounded(connector.clone()))
         };
         Self {
             client: client(IDLE_CONNECTIONS_MAX),
@@ -261,6 +263,35 @@ impl Service<Uri> for Connector {
                     None => io::Error::other(failed),
                 }),
             }
+        })
+    }
+}
+
+/// Bounds the time of a connection with its TLS handshake. A request that gets a free
+/// connection leaves the one that it has begun to open, which goes on for later requests: the
+/// end of the request does not end it.
+#[derive(Clone)]
+struct Bounded<C>(C);
+
+impl<C> Service<Uri> for Bounded<C>
+where
+    C: Service<Uri>,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move {
+            let connected = timeout(ATTEMPT_WAIT, connecting).await;
+            connected?.map_err(Into::into)
         })
     }
 }
@@ -444,6 +475,32 @@ mod tests {
             let address = address(&url.parse().unwrap()).unwrap();
             assert_eq!(address.to_string(), expected);
         }
+    }
+
+    /// A service that accepts a connection and is silent in the TLS handshake does not hold the
+    /// connection for ever, also if the request no longer waits for it.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_bounded_without_its_request() {
+        #[derive(Clone)]
+        struct Silent;
+
+        impl Service<Uri> for Silent {
+            type Response = TokioIo<TcpStream>;
+            type Error = io::Error;
+            type Future = std::future::Pending<io::Result<Self::Response>>;
+
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn call(&mut self, _: Uri) -> Self::Future {
+                std::future::pending()
+            }
+        }
+
+        let connecting = Bounded(Silent).call("https://192.0.2.7/".parse().unwrap());
+        let connected = timeout(ATTEMPT_WAIT * 2, connecting).await;
+        assert!(connected.is_ok_and(|connected| connected.is_err()));
     }
 
     /// The name of the service is resolved by the proxy itself: it needs no thread that
