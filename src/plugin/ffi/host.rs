@@ -1,22 +1,25 @@
 //! Connects the services of the proxy to the tables that plugins call.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use infrarust_plugin_abi::serve::{
-    self, HostFuture, HostServices, MetricKind, NoMetric, PlayerText, ProfileReceiver, Receiver,
-    Refusal,
+    self, Answered, HostFuture, HostServices, MetricKind, NoMetric, PlayerText, ProfileReceiver,
+    Receiver, Refusal,
 };
 use infrarust_plugin_abi::{
     Capability, FieldData, HostTable, LogTable, OwnedFuture, PacketField, PacketKind,
 };
 
+use tokio::runtime::Handle;
+
 use super::call::TaskCall;
 use super::log::LOG;
 use super::packet::values_of;
-use crate::plugin::players::{NotServed, NotSwitched};
+use crate::plugin::players::{CookieReceiver, NotServed, NotSwitched};
 use crate::plugin::send::NotSent;
 use crate::plugin::services::{Services, Supply};
 use crate::plugin::watch::PluginId;
@@ -139,9 +142,7 @@ impl HostServices for Services {
 
     fn request_cookie(&self, player: u64, key: &str) -> Result<HostFuture, Refusal> {
         let receiver = self.ask_cookie(player, key)?;
-        Ok(HostFuture::new(async move {
-            receiver.await.map_err(|_| Refusal::Gone)
-        }))
+        Ok(HostFuture::new(answer_of(receiver, &self.runtime)))
     }
 
     fn switch(&self, player: u64, server: &str) -> Result<HostFuture, Refusal> {
@@ -171,6 +172,19 @@ impl HostServices for Services {
     }
 }
 
+/// The cookie that a client answers with, taken by a task of the runtime. The answer comes on
+/// a thread that relays for many players, which must not run the waker of a plugin.
+fn answer_of(
+    receiver: CookieReceiver,
+    runtime: &Handle,
+) -> impl Future<Output = Answered> + Send + use<> {
+    let taken = runtime.spawn(receiver);
+    async move {
+        let answer = taken.await.map_err(|_| Refusal::Gone)?;
+        answer.map_err(|_| Refusal::Gone)
+    }
+}
+
 /// A waker of a plugin. Waking and freeing it run code of the plugin, on the worker that
 /// handles the timers.
 struct PluginWaker {
@@ -196,5 +210,52 @@ impl Drop for PluginWaker {
     fn drop(&mut self) {
         let _mark = self.plugin_id.task();
         self.waker = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::task::{Context, Poll};
+    use std::thread;
+
+    use infrarust_test_support::PATIENCE;
+    use tokio::runtime::Builder;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Reports the name of the thread that wakes it.
+    struct Reports(mpsc::Sender<Option<String>>);
+
+    impl Wake for Reports {
+        fn wake(self: Arc<Self>) {
+            let name = thread::current().name().map(str::to_owned);
+            let _ = self.0.send(name);
+        }
+    }
+
+    /// A cookie that comes on a thread that relays wakes the plugin on a worker.
+    #[test]
+    fn a_cookie_does_not_wake_a_plugin_on_a_relay_thread() {
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("worker").build();
+        let runtime = runtime.unwrap();
+        let (client, receiver) = oneshot::channel();
+        let mut answer = pin!(answer_of(receiver, runtime.handle()));
+        let (names, name) = mpsc::channel();
+        let waker = Waker::from(Arc::new(Reports(names)));
+        let mut context = Context::from_waker(&waker);
+        assert!(answer.as_mut().poll(&mut context).is_pending());
+        let relay = move || client.send(Some(vec![7])).unwrap();
+        let relay = thread::Builder::new().name("relay".to_owned()).spawn(relay);
+        relay.unwrap().join().unwrap();
+        let name = name.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(name.as_deref(), Some("worker"));
+        let Poll::Ready(Ok(cookie)) = answer.as_mut().poll(&mut context) else {
+            panic!("the answer has come");
+        };
+        assert_eq!(cookie, Some(vec![7]));
     }
 }
