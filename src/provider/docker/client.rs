@@ -4,6 +4,8 @@
 //! An engine is trusted only for routes: it may hang, end in the middle of an answer, or
 //! send one without end.
 
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +28,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::answer::{self, Event, Listed};
 use super::error::EngineError;
-use crate::apart;
+use crate::apart::{self, Lane};
 use crate::config::containers::{Container, ENABLE};
 use crate::config::files::pem;
 use crate::config::model::{DockerConfig, Endpoint, TlsFiles};
@@ -139,7 +141,9 @@ impl Client {
                 tls,
                 keepalive,
             } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await;
+                let addresses = addresses(host, *port).await;
+                let addresses = addresses.map_err(EngineError::Connect)?;
+                let stream = TcpStream::connect(&addresses[..]).await;
                 let stream = stream.map_err(EngineError::Connect)?;
                 let kept = socket::keep_alive(&stream, keepalive);
                 kept.map_err(EngineError::Connect)?;
@@ -154,6 +158,20 @@ impl Client {
             }
         }
     }
+}
+
+/// The addresses of an engine. Its name is resolved on a thread apart from the runtime's, which
+/// would panic if the system had no thread for it, and of which a silent name server would
+/// hold one for each attempt.
+async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    static NAMES: Lane = Lane::new();
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![(ip, port).into()]);
+    }
+    let name = host.to_owned();
+    let resolve = move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
+    let resolved = NAMES.run_within(ANSWER_WAIT, resolve).await;
+    resolved.map_err(io::Error::other)?
 }
 
 /// Connects to a socket. Whether the listener uses the same network interfaces as the proxy
@@ -345,6 +363,23 @@ fn percent(text: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// A name is resolved although no thread of the runtime is free for it.
+    #[test]
+    fn names_need_no_thread_of_the_runtime() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().max_blocking_threads(1).build();
+        let runtime = runtime.unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        runtime.spawn_blocking(move || held.recv());
+        let resolved =
+            runtime.block_on(async { timeout(ANSWER_WAIT, addresses("localhost", 7)).await });
+        drop(release);
+        let resolved = resolved.unwrap().unwrap();
+        assert!(resolved.iter().any(|address| address.ip().is_loopback()));
+        let ip = runtime.block_on(addresses("192.0.2.7", 7)).unwrap();
+        assert_eq!(ip, [SocketAddr::from(([192, 0, 2, 7], 7))]);
+    }
 
     /// Files for TLS are read at each connection: a pipe in place of one does not block a
     /// thread.
