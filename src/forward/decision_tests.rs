@@ -10,6 +10,7 @@ use std::time::Duration;
 use infrarust_test_support::{PATIENCE, blocking_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::encryption_tests::{READABLE, framed};
@@ -220,7 +221,13 @@ async fn a_relay_thread_does_not_wait_for_a_decision() {
     let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
     let forwarder = reactor.forwarder(Method::Copy);
     let forwarder = forwarder.with_handover_delay(Duration::ZERO);
-    let relay = tokio::spawn(async move { forwarder.forward_framed(session, filters).await });
+    let relay = tokio::spawn(forwarder.forward_framed(session, filters));
+    let handed_over = async {
+        while forwarder.handed_over() == 0 {
+            yield_now().await;
+        }
+    };
+    timeout(PATIENCE, handed_over).await.unwrap();
     server
         .write_all(&frames(&[OTHER, OTHER, WANTED]))
         .await

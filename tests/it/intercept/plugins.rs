@@ -336,7 +336,7 @@ async fn plugins_do_not_send_packets_without_end() {
     );
 }
 
-/// Players, of whom the last one makes a plugin send to all, and when that one came.
+/// Players, and when the last one came, which makes a plugin send to all.
 async fn filled(
     count: usize,
     more: &str,
