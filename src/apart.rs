@@ -16,6 +16,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::priority;
+
 /// Threads that wait for the next piece of work: a reload needs two at a time and
 /// a check of the folder one. They are kept, so that a process at its limit of
 /// threads can still reload.
@@ -40,6 +42,9 @@ pub(crate) enum NotDone {
     /// Too much earlier work has not ended, so this was not started.
     #[error("earlier reads do not end")]
     Stuck,
+    /// So much work waits for its thread that this was not taken.
+    #[error("too much work waits for the thread")]
+    Full,
 }
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -133,15 +138,70 @@ pub(crate) fn words_of(panic: &(dyn Any + Send)) -> String {
 pub(crate) fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Result<T, NotDone>> + Send + 'static {
+    run_by(|work| begin(work).map_err(NotDone::NoThread), work)
+}
+
+/// Starts work with `begin`. The future completes with its result.
+fn run_by<T: Send + 'static>(
+    begin: impl FnOnce(Work) -> Result<(), NotDone>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = Result<T, NotDone>> + Send + 'static {
     let (sender, receiver) = oneshot::channel();
     let begun = begin(Box::new(move || {
         // The caller may have dropped the future.
         let _ = sender.send(caught(work));
     }));
     async move {
-        begun.map_err(NotDone::NoThread)?;
+        begun?;
         let lost = || NotDone::Panic("its thread has ended".to_owned());
         receiver.await.unwrap_or_else(|_| Err(lost()))
+    }
+}
+
+/// How much work may wait for a [`LowPriorityThread`] that is busy. Its callers take turns,
+/// and a turn ends shortly before the thread takes the next piece.
+const WAITING_MAX: usize = 1;
+
+/// A thread for computations that must not delay those of players in the game: its priority
+/// is lower than that of all other threads. It starts with its first work and ends with its
+/// owner, when it has done its work.
+///
+/// It is a thread of its own because a priority cannot be raised again: work of another kind
+/// must not run there.
+#[derive(Debug, Default)]
+pub(crate) struct LowPriorityThread {
+    queue: Mutex<Option<mpsc::SyncSender<Work>>>,
+}
+
+impl LowPriorityThread {
+    /// Starts work that is computed without waiting for anything. The future completes with
+    /// its result; dropping it does not end the work.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, NotDone>> + Send + 'static {
+        run_by(|work| self.begin(work), work)
+    }
+
+    fn begin(&self, mut work: Work) -> Result<(), NotDone> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = &*queue {
+            match thread.try_send(work) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::TrySendError::Full(_)) => return Err(NotDone::Full),
+                Err(mpsc::TrySendError::Disconnected(back)) => work = back,
+            }
+        }
+        let (sender, receiver) = mpsc::sync_channel::<Work>(WAITING_MAX);
+        let serve = move || {
+            priority::lower();
+            work();
+            receiver.into_iter().for_each(|work| work());
+        };
+        let thread = thread::Builder::new().name("low-priority".into());
+        thread.spawn(serve).map_err(NotDone::NoThread)?;
+        *queue = Some(sender);
+        Ok(())
     }
 }
 
@@ -296,6 +356,75 @@ mod tests {
         let panicked = run(|| -> u8 { panic!("words") }).await;
         assert_eq!(panicked.unwrap_err().to_string(), "it panicked: words");
         assert_eq!(run(|| 2).await.unwrap(), 2);
+    }
+
+    /// The same for the thread of low priority, which takes no more work than may wait for it.
+    #[tokio::test]
+    async fn a_thread_of_low_priority_computes() {
+        let thread = LowPriorityThread::default();
+        assert_eq!(thread.run(|| 1).await.unwrap(), 1);
+        let panicked = thread.run(|| -> u8 { panic!("words") }).await;
+        assert_eq!(panicked.unwrap_err().to_string(), "it panicked: words");
+        let (begun, has_begun) = oneshot::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let first = thread.run(move || {
+            begun.send(()).unwrap();
+            let _ = released.recv();
+        });
+        has_begun.await.unwrap();
+        let waiting: Vec<_> = (0..WAITING_MAX).map(|n| thread.run(move || n)).collect();
+        let refused = thread.run(|| ()).await;
+        assert!(matches!(refused, Err(NotDone::Full)), "{refused:?}");
+        drop(release);
+        first.await.unwrap();
+        for (n, waiting) in waiting.into_iter().enumerate() {
+            assert_eq!(waiting.await.unwrap(), n);
+        }
+    }
+
+    /// The thread ends with its owner, after the work that it has.
+    #[tokio::test]
+    async fn a_thread_of_low_priority_ends_with_its_owner() {
+        struct Last(Option<oneshot::Sender<()>>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                let _ = self.0.take().unwrap().send(());
+            }
+        }
+        thread_local! {
+            static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+        }
+        let (sender, ended) = oneshot::channel();
+        let thread = LowPriorityThread::default();
+        let work = thread.run(move || LAST.set(Some(Last(Some(sender)))));
+        drop(thread);
+        work.await.unwrap();
+        tokio::time::timeout(PATIENCE, ended)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    /// Only the thread of low priority has a lower priority than the others.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn one_thread_has_a_low_priority() {
+        const NICE_MAX: i32 = 19;
+        let niceness = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            // The name, in parentheses, is the second field; the niceness is the 19th.
+            let (_, fields) = stat.rsplit_once(')').unwrap();
+            let niceness = fields.split_whitespace().nth(19 - 3).unwrap();
+            niceness.parse::<i32>().unwrap()
+        };
+        let before = niceness();
+        let thread = LowPriorityThread::default();
+        for _ in 0..2 {
+            let low = thread.run(niceness).await.unwrap();
+            assert_eq!(low, NICE_MAX.min(before + priority::NICENESS));
+        }
+        assert_eq!(run(niceness).await.unwrap(), before);
+        assert_eq!(niceness(), before);
     }
 
     /// Work that does not end is left running after its time. If too much work is overdue,

@@ -76,6 +76,7 @@ pub mod mode;
 mod permissions;
 mod player_text;
 pub mod plugin;
+mod priority;
 pub mod protocol;
 mod provider;
 pub mod proxy;

@@ -18,7 +18,7 @@ use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
 use super::time_budget::CLIENT_WAIT;
 use super::wire::{Packet, Wire, WireError};
-use crate::apart;
+use crate::apart::LowPriorityThread;
 use crate::close::left_by_peer;
 use crate::forward::packets::SentState;
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
@@ -63,6 +63,7 @@ pub(crate) struct Authenticator {
     /// The way to the session service.
     upstream: Arc<Upstream>,
     decryptions: Arc<Semaphore>,
+    thread: LowPriorityThread,
 }
 
 impl Authenticator {
@@ -73,6 +74,7 @@ impl Authenticator {
             sessions: OnceLock::new(),
             upstream,
             decryptions: Arc::new(Semaphore::new(DECRYPTIONS_MAX)),
+            thread: LowPriorityThread::default(),
         }
     }
 
@@ -103,7 +105,8 @@ impl Authenticator {
         }
     }
 
-    /// Computes on a thread apart from the workers, when it is this login's turn.
+    /// Computes on a thread of low priority, when it is this login's turn: many logins at once
+    /// must not delay the relay of players in the game.
     ///
     /// The turn ends with the computation, also if its login is given up before that: so
     /// clients that connect and leave cannot cause more computations at once.
@@ -115,7 +118,7 @@ impl Authenticator {
         let turn = timeout(DECRYPTION_WAIT, turn).await;
         let turn = turn.map_err(|_| Failure::Proxy("too many logins at once".to_owned()))?;
         let this = Arc::clone(self);
-        let computed = apart::run(move || {
+        let computed = self.thread.run(move || {
             let _turn = turn;
             compute(&this)
         });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Files and folders under `src` that could be lifted out as a library.
-const ENGINES: [&str; 22] = [
+const ENGINES: [&str; 23] = [
     "apart.rs",
     "blame.rs",
     "capability.rs",
@@ -22,6 +22,7 @@ const ENGINES: [&str; 22] = [
     "mode.rs",
     "permissions.rs",
     "player_text.rs",
+    "priority.rs",
     "protocol",
     "proxy_protocol.rs",
     "route",
@@ -88,7 +89,7 @@ fn a_use_of_the_configuration_is_found() {
 
 /// The parts of the proxy, the files and folders of `src`. Each line uses only what
 /// stands below it, and no part uses another one of its line.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "main",
     "cli",
     "demo",
@@ -108,6 +109,7 @@ const LAYERS: [&str; 19] = [
     "mode",
     "environment reason blame close",
     "apart glob show socket",
+    "priority",
 ];
 
 /// Every part of the proxy uses only parts that stand below it.
