@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::attempts::FallbackAttempts;
@@ -62,7 +61,7 @@ pub(super) type Begun = (Box<BridgeSession>, Box<Playing>);
 /// What ends a session in every phase.
 pub(super) fn interrupts(entry: &intercept::RosterEntry, proxy: &Proxy) -> Interrupts {
     Interrupts {
-        replaced: Arc::clone(entry.replaced()),
+        replaced: entry.keep_replaced(),
         stopped: proxy.shutdown.stop.clone(),
     }
 }
@@ -71,33 +70,41 @@ impl BridgeSession {
     /// Relays until the session ends. If the backend is lost, or a switch was requested,
     /// the player is moved to another server of the network. At the end the client may
     /// read why.
-    pub(super) async fn run(
+    ///
+    /// An idle session holds this future.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would hold its arguments twice"
+    )]
+    pub(super) fn run<'a>(
         mut self: Box<Self>,
         mut playing: Box<Playing>,
-        proxy: &Proxy,
-        facts: &mut Facts,
-    ) -> Ended {
-        let network_player = self.network_player.take();
-        let network_player = network_player.as_deref();
-        let (ending, reader) = loop {
-            let began = Instant::now();
-            self.handle.set_available();
-            channel::open(&self.handle, &self.server, proxy);
-            let stopped = self.relay(playing, network_player, proxy, facts).await;
-            self.handle.set_unavailable();
-            let next = self.move_on(stopped, began, network_player, proxy, facts);
-            // Boxed so that an idle session does not hold the state of a move.
-            match Box::pin(next).await {
-                Ok(there) => playing = there,
-                Err(end) => break end,
-            }
-        };
-        let Self {
-            entry, connection, ..
-        } = *self;
-        drop(entry);
-        let reader = reader.map(ClosingClient::Intercepted);
-        Ended::new(ending, reader).holding_connection(connection)
+        proxy: &'a Proxy,
+        facts: &'a mut Facts,
+    ) -> impl Future<Output = Ended> + Send {
+        async move {
+            let network_player = self.network_player.take();
+            let network_player = network_player.as_deref();
+            let (ending, reader) = loop {
+                let began = Instant::now();
+                self.handle.set_available();
+                channel::open(&self.handle, &self.server, proxy);
+                let stopped = self.relay(playing, network_player, proxy, facts).await;
+                self.handle.set_unavailable();
+                let next = self.move_on(stopped, began, network_player, proxy, facts);
+                // Boxed so that an idle session does not hold the state of a move.
+                match Box::pin(next).await {
+                    Ok(there) => playing = there,
+                    Err(end) => break end,
+                }
+            };
+            let Self {
+                entry, connection, ..
+            } = *self;
+            drop(entry);
+            let reader = reader.map(ClosingClient::Intercepted);
+            Ended::new(ending, reader).holding_connection(connection)
+        }
     }
 
     /// Relays until the backend or the client ends the session, another login of the
@@ -119,7 +126,7 @@ impl BridgeSession {
             let mut relay = self.begin(playing, proxy);
             let observed = self.observed.as_deref();
             let mut kicked = observed.map(|observed| Box::pin(observed.kicked()));
-            let mut switch = None;
+            let mut switch: Option<Box<Switch<'_>>> = None;
             loop {
                 // One closure, since an idle session would hold a future for each event.
                 let event = poll_fn(|context| {
@@ -145,7 +152,8 @@ impl BridgeSession {
                 });
                 let prepared = match event.await {
                     RelayEvent::Over(ended) => {
-                        let next = switch.map_or(AfterRelay::Nothing, AfterRelay::Preparing);
+                        let preparing = |switch: Box<Switch<'a>>| AfterRelay::Preparing(*switch);
+                        let next = switch.map_or(AfterRelay::Nothing, preparing);
                         return RelayStop::Over(*ended, next);
                     }
                     RelayEvent::Kicked | RelayEvent::Requested(SessionRequest::End) => break,
@@ -158,7 +166,8 @@ impl BridgeSession {
                     RelayEvent::Requested(SessionRequest::Switch(request)) => {
                         let stays = |_: &&NetworkPlayer| !self.handle.is_leaving();
                         switch = network_player.filter(stays).and_then(|network_player| {
-                            Switch::begin(request, network_player, proxy, facts)
+                            let switch = Switch::begin(request, network_player, proxy, facts);
+                            switch.map(Box::new)
                         });
                         continue;
                     }
@@ -184,17 +193,16 @@ impl BridgeSession {
     fn begin(&self, playing: Box<Playing>, proxy: &Proxy) -> RunningRelay {
         let mut limits = self.server.config.timeouts.session;
         limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
-        let stop = proxy.shutdown.stop.child_token();
         let rules = Rules {
             keepalive: self.server.proxy.keepalive,
             limits,
-            stop: stop.clone(),
+            stop: proxy.shutdown.stop.clone(),
             outbox: Some(Arc::clone(&self.outbox)),
         };
         RunningRelay {
             // Boxed: an idle session holds it once, instead of each future on the way.
             ended: Box::pin(playing.play(&proxy.forwarders, rules)),
-            stop,
+            outbox: Arc::clone(&self.outbox),
         }
     }
 
@@ -328,13 +336,14 @@ impl BridgeSession {
 /// A relay that runs, with the connection to the backend.
 struct RunningRelay {
     ended: Pin<Box<dyn Future<Output = intercept::Ended> + Send>>,
-    stop: CancellationToken,
+    /// Its outbox, which also stops it. Smaller than a token for each session.
+    outbox: Arc<Outbox>,
 }
 
 impl RunningRelay {
     /// Ends it, which closes the connection to the backend.
     async fn stop(self) -> intercept::Ended {
-        self.stop.cancel();
+        self.outbox.stop();
         self.ended.await
     }
 }

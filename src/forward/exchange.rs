@@ -247,14 +247,18 @@ impl<S: Socket> Exchange<S> {
         }
     }
 
-    /// Continues with frames that waited for a decision, and writes packets of the
-    /// outbox, as far as both receivers accept them now. To be called after the driver was
-    /// set, and each time that it was notified.
+    /// Ends the session if its outbox is stopped. Otherwise continues with frames that waited
+    /// for a decision, and writes packets of the outbox, as far as both receivers accept them
+    /// now. To be called after the driver was set, and each time that it was notified.
     pub(super) fn send_out_all(&mut self, buffers: &mut Buffers) {
         if let Some(outbox) = &self.outbox {
             outbox.clear_wakeup();
             // After the wakeup was cleared: a later packet wakes the driver again.
             self.has_outbox_packets = outbox.has_any();
+            if outbox.is_stopped() {
+                self.write_held(buffers);
+                self.stop(End::Stopped);
+            }
             for source in Side::BOTH {
                 let is_decided = self.over.is_none() && self.lanes.of_mut(source).take_decision();
                 match is_decided {

@@ -40,6 +40,8 @@ struct Waiting {
     driver: Option<Driver>,
     /// The driver was notified and the driver has not run since, so no second call is needed.
     is_woken: bool,
+    /// The relay of the session is to end.
+    is_stopped: bool,
 }
 
 /// What drives a session.
@@ -152,6 +154,20 @@ impl Outbox {
             waker.wake();
         }
         Ok(())
+    }
+
+    /// Ends the relay of the session, which closes the connection to the backend.
+    pub(crate) fn stop(&self) {
+        let mut waiting = self.lock();
+        waiting.is_stopped = true;
+        if let Some(waker) = Self::notify_and_unlock(waiting) {
+            waker.wake();
+        }
+    }
+
+    /// Whether the relay is to end. The driver asks each time that it was notified.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().is_stopped
     }
 
     /// Notifies the driver although no packet was put here: an answer waits in the

@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{LoggedIn, RespondingBackend};
 use super::detached::{DetachedClient, drop_frame, open_bundle};
 use super::failure::Failure;
-use super::flag::Flag;
 use super::held::HeldFrames;
 use super::identity::Who;
 use super::join::{Joining, decide, edits};
 use super::player_handle::PlayerHandle;
 use super::playing::Playing;
+use super::roster::Replaced;
 use super::time_budget::{Actor, CLIENT_WAIT, OpenRequests, TimeBudget};
 use super::wire::{Frame, Wire, WireError};
 use crate::forward::commands::Commands;
@@ -77,7 +77,7 @@ pub(crate) struct Arrival<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupts {
     /// Set when another login of the player replaces this one.
-    pub(crate) replaced: Arc<Flag>,
+    pub(crate) replaced: Replaced,
     /// Cancelled when the proxy stops.
     pub(crate) stopped: CancellationToken,
 }

@@ -1,7 +1,9 @@
 //! The roster: who is logged in, and that each player is logged in once.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::borrow::{Borrow, Cow};
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -28,19 +30,74 @@ pub(crate) struct Roster {
     scopes: Mutex<HashMap<Arc<str>, Scope>>,
 }
 
-/// The logins in one scope. A map for each scope has smaller entries than one for all.
+/// The logins in one scope. A set for each scope has smaller entries than one for all.
 #[derive(Debug, Default)]
 struct Scope {
-    by_uuid: HashMap<[u8; 16], Arc<Login>>,
+    by_uuid: HashSet<ByUuid>,
     /// Those with unproved names, in lower case: such a name belongs to one player in all
     /// its spellings.
-    by_name: HashMap<Arc<str>, Arc<Login>>,
+    by_name: HashSet<ByName>,
 }
+
+/// A login that is found by its player id. A set of these has entries of a third of the size
+/// of those of a map, which would have the id as well.
+#[derive(Debug)]
+struct ByUuid(Arc<Login>);
+
+impl Borrow<[u8; 16]> for ByUuid {
+    fn borrow(&self) -> &[u8; 16] {
+        &self.0.uuid
+    }
+}
+
+impl Hash for ByUuid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.uuid.hash(state);
+    }
+}
+
+impl PartialEq for ByUuid {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.uuid == other.0.uuid
+    }
+}
+
+impl Eq for ByUuid {}
+
+/// The same for its unproved name.
+#[derive(Debug)]
+struct ByName(Arc<Login>);
+
+impl ByName {
+    fn name(&self) -> &str {
+        self.0.name.as_deref().unwrap_or_default()
+    }
+}
+
+impl Borrow<str> for ByName {
+    fn borrow(&self) -> &str {
+        self.name()
+    }
+}
+
+impl Hash for ByName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for ByName {}
 
 impl Scope {
     /// The players in the game.
     fn players(&self) -> impl Iterator<Item = &Arc<PlayerHandle>> {
-        let players = self.by_uuid.values().filter_map(|login| login.player.get());
+        let players = self.by_uuid.iter().filter_map(|login| login.0.player.get());
         players.filter(|player| !player.is_leaving())
     }
 }
@@ -67,7 +124,7 @@ struct Login {
     /// In lower case, if it is not proved.
     name: Option<Arc<str>>,
     /// Set to end the session of this login, so that another can take its place.
-    replaced: Arc<Flag>,
+    replaced: Flag,
     /// Set when the entry is removed.
     gone: Flag,
     /// The player, once in the game.
@@ -96,6 +153,19 @@ impl Login {
 pub(crate) struct RosterEntry {
     roster: Arc<Roster>,
     login: Arc<Login>,
+}
+
+/// The flag of a login that is set when another login of the player replaces it. A part of
+/// the login, since each idle player has one.
+#[derive(Debug, Clone)]
+pub(crate) struct Replaced(Arc<Login>);
+
+impl Deref for Replaced {
+    type Target = Flag;
+
+    fn deref(&self) -> &Flag {
+        &self.0.replaced
+    }
 }
 
 /// The player is logged in already.
@@ -145,7 +215,7 @@ impl Roster {
     pub(crate) fn has_leaving(&self, scope: &str) -> bool {
         let scopes = self.lock();
         let scope = scopes.get(scope);
-        scope.is_some_and(|scope| scope.by_uuid.values().any(|login| login.is_leaving()))
+        scope.is_some_and(|scope| scope.by_uuid.iter().any(|login| login.0.is_leaving()))
     }
 
     /// The players in the game of a scope, by their names.
@@ -201,8 +271,9 @@ impl Roster {
     ) -> Result<RosterEntry, Arc<Login>> {
         let mut scopes = self.lock();
         if let Some(logins) = scopes.get(scope) {
-            let by_name = || logins.by_name.get(name?);
-            if let Some(other) = logins.by_uuid.get(&uuid).or_else(by_name) {
+            let by_uuid = logins.by_uuid.get(&uuid).map(|login| &login.0);
+            let by_name = || Some(&logins.by_name.get(&**name?)?.0);
+            if let Some(other) = by_uuid.or_else(by_name) {
                 return Err(Arc::clone(other));
             }
         }
@@ -214,14 +285,14 @@ impl Roster {
             scope: Arc::clone(&scope),
             uuid,
             name: name.cloned(),
-            replaced: Arc::default(),
+            replaced: Flag::default(),
             gone: Flag::default(),
             player: OnceLock::new(),
         });
         let logins = scopes.entry(scope).or_default();
-        logins.by_uuid.insert(uuid, Arc::clone(&login));
-        if let Some(name) = name {
-            logins.by_name.insert(Arc::clone(name), Arc::clone(&login));
+        logins.by_uuid.insert(ByUuid(Arc::clone(&login)));
+        if name.is_some() {
+            logins.by_name.insert(ByName(Arc::clone(&login)));
         }
         Ok(RosterEntry {
             roster: Arc::clone(self),
@@ -253,8 +324,13 @@ impl RosterEntry {
     }
 
     /// Set when another login of the player replaces this one.
-    pub(crate) fn replaced(&self) -> &Arc<Flag> {
+    pub(crate) fn replaced(&self) -> &Flag {
         &self.login.replaced
+    }
+
+    /// The same flag, to be kept beside this.
+    pub(crate) fn keep_replaced(&self) -> Replaced {
+        Replaced(Arc::clone(&self.login))
     }
 }
 
@@ -268,7 +344,7 @@ impl Drop for RosterEntry {
             // Both are of this login: while they are taken, no other can have them.
             logins.by_uuid.remove(uuid);
             if let Some(name) = name {
-                logins.by_name.remove(name);
+                logins.by_name.remove(&**name);
             }
             if logins.by_uuid.is_empty() {
                 scopes.remove(scope);

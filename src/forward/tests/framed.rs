@@ -99,6 +99,26 @@ async fn plugin_packets_wake_an_idle_session() {
     }
 }
 
+/// A stopped outbox ends its session, before and after the handover, and also if it was
+/// stopped before the relay began. What was read before is delivered.
+#[tokio::test]
+async fn a_stopped_outbox_ends_its_session() {
+    for handover_delay in [Duration::ZERO, PATIENCE] {
+        let mut rig = FramedRig::start(handover_delay).await;
+        rig.send(&[0x7C]).await;
+        rig.read(&[0x7C]).await;
+        rig.outbox.stop();
+        let outcome = timeout(PATIENCE, rig.relay).await.unwrap().unwrap();
+        assert_eq!((outcome.end, outcome.clientbound_bytes), (End::Stopped, 2));
+
+        let rig = FramedRig::start(handover_delay).await;
+        // The relay runs in another task, which this one has not let run yet.
+        rig.outbox.stop();
+        let outcome = timeout(PATIENCE, rig.relay).await.unwrap().unwrap();
+        assert_eq!(outcome.end, End::Stopped);
+    }
+}
+
 /// Packets of plugins wait until the client is in the game, and until a bundle is closed.
 #[tokio::test]
 async fn plugin_packets_wait_for_the_game() {
