@@ -199,11 +199,11 @@ mod tests {
     /// Measured: 568 bytes on 64 bits, with some room for other compilers.
     const FUTURE_BYTES_MAX: usize = 704;
 
-    /// Measured: 288 bytes.
-    const PLAYING_BYTES_MAX: usize = 336;
+    /// Measured: 232 bytes.
+    const PLAYING_BYTES_MAX: usize = 272;
 
-    /// Measured: 120 bytes.
-    const BRIDGE_BYTES_MAX: usize = 152;
+    /// Measured: 96 bytes.
+    const BRIDGE_BYTES_MAX: usize = 120;
 
     /// Measured: 1216 bytes.
     const WAITING_BYTES_MAX: usize = 1408;
