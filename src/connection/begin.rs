@@ -312,7 +312,11 @@ mod tests {
         let began = Instant::now();
         let wait = |until| bounded(pending::<()>(), &client, HALF_CLOSE, until);
         assert_eq!(wait(Some(began + LONG)).await, Err(NotTaken::TooSlow));
+        // A paused clock would move on while the end is on its way.
+        tokio::time::resume();
         drop(player.unwrap());
+        left_by_peer(&client).await;
+        tokio::time::pause();
         let began = Instant::now();
         let left = tokio::time::timeout(LONG, wait(None)).await;
         assert_eq!(left, Ok(Err(NotTaken::ClientLeft)));

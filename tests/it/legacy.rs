@@ -2,7 +2,7 @@
 //! newer clients that begin with the same byte.
 
 use crate::support::wire::{frame, handshake, kick16, login_start, string16};
-use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
+use crate::support::{ClosedAddress, FakeBackend, FakeClient, TestProxy, server, within};
 
 /// The ping of 1.6, which names its host.
 fn ping_1_6(host: &str) -> Vec<u8> {
@@ -32,7 +32,8 @@ fn kick(text: &str) -> Vec<u8> {
 /// All three forms are answered, with a MOTD if no backend answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_three_pings_are_answered() {
-    let gone = FakeBackend::start().await.address;
+    let closed = ClosedAddress::bind();
+    let gone = closed.address;
     let proxy = TestProxy::start(
         "[default_motd.online]\ntext = \"§aHello\"\nmax_players = 5",
         &[(

@@ -6,7 +6,7 @@ use std::path::Path;
 use infrarust::config::load_texts;
 
 use crate::support::wire::{frame, handshake};
-use crate::support::{FakeBackend, FakeClient, TestProxy, server};
+use crate::support::{ClosedAddress, FakeBackend, FakeClient, TestProxy, server};
 
 /// The exact name has precedence, then the longest pattern. Case and a trailing dot do not
 /// matter. Hosts with tails and markers are found by their name.
@@ -96,7 +96,8 @@ async fn unknown_domains_get_the_configured_behaviour() {
 /// next one is used.
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_tried_in_turn() {
-    let gone = FakeBackend::start().await.address;
+    let closed = ClosedAddress::bind();
+    let gone = closed.address;
     let backend = FakeBackend::start().await;
     let two = format!(
         "domains = [\"two.example.com\"]\naddresses = [\"{gone}\", \"{}\"]\ndomain_rewrite = \"from_backend\"",

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::program::Program;
 use crate::support::wire::{frame, handshake, string, string_in, varint};
-use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
+use crate::support::{ClosedAddress, FakeBackend, FakeClient, TestProxy, server, within};
 
 const ANSWER: &str = r#"{"version":{"name":"1.8.9","protocol":47},"players":{"max":20,"online":3},"description":{"text":"hello"}}"#;
 
@@ -201,7 +201,8 @@ async fn a_slow_backend_takes_none_of_the_clients_time() {
 /// one, or a built-in text, and never the online one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_backend_has_a_motd() {
-    let gone = FakeBackend::start().await.address;
+    let closed = ClosedAddress::bind();
+    let gone = closed.address;
     let own = "[motd.online]\ntext = \"up\"\n[motd.offline]\ntext = \"asleep\"";
     let servers = [
         ("a", server("passthrough", "own.example.com", gone, own)),
@@ -345,7 +346,8 @@ async fn a_motd_replaces_parts_of_unusual_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_status_request_is_logged() {
     let backend = FakeBackend::start().await;
-    let gone = FakeBackend::start().await.address;
+    let closed = ClosedAddress::bind();
+    let gone = closed.address;
     let at = |domain: &str, address| server("passthrough", domain, address, "");
     let mut program = Program::start(
         "[status_cache]\nttl = \"0s\"",

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use infrarust_test_support::library;
+use infrarust_test_support::{ClosedAddress, library};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -85,7 +85,7 @@ fn players_of_every_version_play_in_every_mode() {
         let version = name.split(['-', '/']).nth(1);
         node.args(["--only", version.unwrap_or_default()]);
     }
-    let nobody = closed_address();
+    let nobody = ClosedAddress::bind();
     let mut setup = Setup::new();
     let mut fleet = Program::start(&mut node, "matrix.mjs", setup.kept_log("matrix"));
     let ready = fleet.event("ready", START);
@@ -118,7 +118,12 @@ fn players_of_every_version_play_in_every_mode() {
                 rewritten(mode, &backend, &mut setup, &mut jobs);
                 with_room_for_one(mode, &backend, &mut setup, &mut jobs);
             }
-            without_backend(&nobody.address, backend.version, &mut setup, &mut jobs);
+            without_backend(
+                &nobody.address.to_string(),
+                backend.version,
+                &mut setup,
+                &mut jobs,
+            );
         }
         for mode in MODES {
             through_plugins(mode, &backend, &mut setup, &mut jobs);
@@ -744,31 +749,6 @@ fn ask(python: &Path, proxy: &Proxy, arguments: &[&str]) -> Value {
     let code = program.finish(START);
     assert_eq!(code, Some(0), "{answer}\n{}", proxy.program.tail());
     answer
-}
-
-/// An address of this machine without a listener, as long as the value lives.
-struct ClosedAddress {
-    _socket: socket2::Socket,
-    address: String,
-}
-
-fn closed_address() -> ClosedAddress {
-    // Bound and not listening: connections are refused, and no other program of
-    // the test can be given the port.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
-    let address = socket
-        .local_addr()
-        .unwrap()
-        .as_socket()
-        .unwrap()
-        .to_string();
-    ClosedAddress {
-        _socket: socket,
-        address,
-    }
 }
 
 /// The folder of the clients and servers.

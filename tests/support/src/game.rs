@@ -89,6 +89,13 @@ impl Speaker {
         socket.attach_filter(&drop_all).unwrap();
     }
 
+    /// From now on the system keeps few bytes for this side that it has not read.
+    pub fn receive_little(&self) {
+        const BUFFER_BYTES: usize = 64 * 1024;
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_recv_buffer_size(BUFFER_BYTES).unwrap();
+    }
+
     /// Completes when the connection accepts bytes, or has failed.
     pub async fn writable(&self) {
         let _ = self.stream.writable().await;

@@ -268,6 +268,28 @@ pub struct Hello {
     pub intent: i32,
 }
 
+/// An address of this machine that refuses connections, as long as the value lives.
+pub struct ClosedAddress {
+    pub address: SocketAddr,
+    _socket: socket2::Socket,
+}
+
+impl ClosedAddress {
+    /// Binds a port and does not listen on it. The port of a closed listener could be given
+    /// to another test, which would then get connections that are not for it.
+    pub fn bind() -> Self {
+        let (domain, kind) = (socket2::Domain::IPV4, socket2::Type::STREAM);
+        let socket = socket2::Socket::new(domain, kind, None).unwrap();
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any_port.into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self {
+            address,
+            _socket: socket,
+        }
+    }
+}
+
 /// A backend for tests.
 pub struct FakeBackend {
     pub listener: TcpListener,
