@@ -90,10 +90,6 @@ pub(crate) async fn join(
     let LoggedIn { wire, until, .. } = logged_in;
     let version = player.client.version;
     let login_left = player.client.time_left;
-    let state = match version.protocol() {
-        V1_20_2.. => State::Configuration,
-        _ => State::Play,
-    };
     let (client_bounds, backend_bounds) = bounds();
     let mut joining = Joining {
         backend: wire,
@@ -101,7 +97,11 @@ pub(crate) async fn join(
         version,
         // Until it is sent the login success.
         clientbound: SentState::new(State::Login),
-        serverbound: state,
+        serverbound: match version.protocol() {
+            // Until it acknowledges the login success.
+            V1_20_2.. => State::Login,
+            _ => State::Play,
+        },
         edits: edits(
             version,
             settings.is_authenticated,
@@ -234,7 +234,10 @@ impl Joining {
         }
         let success = packets::login_success(version, profile, settings.session);
         self.client.put(&success).map_err(Failure::client)?;
-        self.clientbound = SentState::new(self.serverbound);
+        self.clientbound = SentState::new(match version.protocol() {
+            V1_20_2.. => State::Configuration,
+            _ => State::Play,
+        });
         self.client.flush().await.map_err(Failure::client)?;
         if version.protocol() < V1_20_2 {
             return Ok(());
@@ -251,6 +254,7 @@ impl Joining {
                 answer.id,
             )));
         }
+        self.serverbound = State::Configuration;
         self.backend.put(answer.bytes()).map_err(Failure::backend)?;
         self.backend.flush_while_taken().await;
         Ok(())

@@ -68,7 +68,7 @@ impl Serverbound {
     #[must_use]
     pub const fn leads_to(self) -> Option<State> {
         match self {
-            Self::ConfigurationAcknowledged => Some(State::Configuration),
+            Self::LoginAcknowledged | Self::ConfigurationAcknowledged => Some(State::Configuration),
             Self::FinishConfiguration => Some(State::Play),
             _ => None,
         }

@@ -6,9 +6,9 @@ use infrarust_test_support::game::{self, Ids, Speaker};
 
 use super::admit;
 use super::channel::play;
-use super::fallback::{More, join_game};
+use super::fallback::{ALL, More, contains, join_game};
 use super::faults::sockets_left;
-use super::switching::{connect, network};
+use super::switching::{both_ways, connect, network};
 use crate::support::{FakeBackend, TestProxy, within};
 
 /// The side that is lost.
@@ -284,10 +284,15 @@ async fn lose_one(
             within("the other side to end", living).await.unwrap();
         }
     }
+    settle(proxy, &[a, b]).await;
+}
+
+/// Waits until nothing is left of the session of a player who has left.
+async fn settle(proxy: &TestProxy, backends: &[&FakeBackend]) {
     within("the proxy's sockets to close", async {
         loop {
             proxy.idle().await;
-            if [a, b]
+            if backends
                 .iter()
                 .all(|backend| sockets_left(proxy, backend).is_empty())
             {
@@ -297,12 +302,108 @@ async fn lose_one(
         }
     })
     .await;
-    // What was dialled for a player who has left.
-    for backend in [a, b] {
+    // What was dialled for the player.
+    for backend in backends {
         let now = std::time::Duration::ZERO;
         while tokio::time::timeout(now, backend.listener.accept())
             .await
             .is_ok()
         {}
     }
+}
+
+/// How a player comes to a server.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Login,
+    Loss,
+    Switch,
+}
+
+/// A server accepts the login of a player, or also sends its join game, and closes the
+/// connection at once. A client that logs in acknowledges the success when
+/// the next server is dialled. In every version the player comes into the game of another server, or
+/// stays in that of the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_accepts_and_hangs_up() {
+    let [a, b, c] = FakeBackend::several().await;
+    let one = "max_players = 1\n";
+    let proxy = network("", &[("a", &a, one), ("b", &b, one), ("c", &c, one)]);
+    for protocol in ALL {
+        for way in [Way::Login, Way::Loss, Way::Switch] {
+            for has_join_game in [false, true] {
+                // Later versions have a configuration before it.
+                if has_join_game && protocol >= 764 {
+                    continue;
+                }
+                for is_reset in [false, true] {
+                    println!("{protocol}, {way:?}, {has_join_game}, {is_reset}");
+                    let case = (way, has_join_game, is_reset);
+                    hang_up(&proxy, [&a, &b, &c], protocol, case).await;
+                }
+            }
+        }
+    }
+}
+
+async fn hang_up(
+    proxy: &TestProxy,
+    [a, b, c]: [&FakeBackend; 3],
+    protocol: i32,
+    (way, has_join_game, is_reset): (Way, bool, bool),
+) {
+    let (mut client, mut old) = match way {
+        Way::Login => {
+            let client = game::begin(proxy.address(), protocol, "Notch").await;
+            (client, None)
+        }
+        Way::Loss => (play(proxy, a, protocol).await.0, None),
+        Way::Switch => {
+            let (client, mut old) = play(proxy, a, protocol).await;
+            connect(&mut old, protocol, "b").await;
+            (client, Some(old))
+        }
+    };
+    let (mut new, ..) = game::accept(if way == Way::Login { a } else { b }).await;
+    admit(&mut new, protocol).await;
+    if has_join_game {
+        let join = Ids::of(protocol).join;
+        new.send(join, &join_game(protocol, 5)).await;
+    }
+    lose(new, is_reset);
+    if way == Way::Login {
+        // Only then does the client acknowledge the success of the lost server.
+        let (next, ..) = game::accept(b).await;
+        tokio::spawn(take_in(next, protocol, Step::Dialled));
+    }
+    match &mut old {
+        // Before its join game nothing has happened to the player.
+        Some(old) if protocol < 764 && !has_join_game => {
+            let message = client.expect(More::of(protocol).chat).await;
+            assert!(contains(&message, "moved to b"), "{message:?}");
+            both_ways(&mut client, old, protocol).await;
+        }
+        _ => {
+            let following = async {
+                let mut in_configuration = false;
+                if way == Way::Login {
+                    client.expect(2).await;
+                    if protocol >= 764 {
+                        client.send(3, &[]).await;
+                        in_configuration = true;
+                    }
+                }
+                follow(&mut client, protocol, in_configuration).await
+            };
+            let fate = tokio::select! {
+                fate = following => fate,
+                () = welcomes(a, protocol) => unreachable!("it takes all"),
+                () = welcomes(b, protocol) => unreachable!("it takes all"),
+                () = welcomes(c, protocol) => unreachable!("it takes all"),
+            };
+            assert_eq!(fate, Fate::InPlay);
+        }
+    }
+    drop((client, old));
+    settle(proxy, &[a, b, c]).await;
 }

@@ -26,6 +26,7 @@ mod forge;
 mod forwarding;
 mod hostile;
 mod loss;
+mod membership;
 #[cfg(target_os = "linux")]
 mod memory;
 mod modes;
