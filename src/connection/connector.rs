@@ -1,14 +1,26 @@
-//! Connects a login to a backend of a server of the intercepted modes.
+//! Logs players in at a backend of a server of the intercepted modes.
+//!
+//! A backend may demand the key with which the player signs chat, although its server
+//! withholds it for its plugins. The login is then repeated once, with the key. All logins
+//! do so: those of clients in the login state, and those of players who come from another
+//! server.
 
+use std::future::pending;
 use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
 
 use super::ending::Ending;
 use super::facts::{Facts, Origin, SessionFacts};
 use super::first_bytes::rewritten_host;
 use super::opening::Opening;
-use crate::config::model::{BackendAddress, IdentityForwarding, Intercepted, Relay, ServerConfig};
+use crate::close::left_by_peer;
+use crate::config::model::{BackendAddress, IdentityForwarding, Intercepted, Relay};
 use crate::forward::Counters;
-use crate::intercept::{self, ConnectedBackend, Failure, RespondingBackend, Who};
+use crate::intercept::{
+    self, ConnectedBackend, Failure, Flag, IdentifiedClient, LoggedIn, PlayerHandle, Prepared,
+    RespondingBackend, Who,
+};
 use crate::plugin::{self, HookSet};
 use crate::protocol::packet::login::Profile;
 use crate::proxy::Proxy;
@@ -17,36 +29,121 @@ use crate::upstream::{DROPPED_MAX, Dropped};
 
 /// A login that looks for a backend.
 pub(super) struct BackendConnector<'a> {
-    pub(super) config: &'a ServerConfig,
-    pub(super) intercepted: &'a Intercepted,
-    /// With its destination.
-    pub(super) origin: &'a Origin,
-    pub(super) opening: &'a Opening,
-    /// The host for the backend that a plugin has chosen.
-    pub(super) host: Option<&'a str>,
+    server: &'a Server,
+    intercepted: &'a Intercepted,
+    origin: &'a Origin,
+    opening: &'a Opening,
+    host: Option<&'a str>,
+    counters: &'a Arc<Counters>,
     /// Whether the backend gets the key with which the player signs chat.
-    pub(super) gets_chat_key: bool,
+    gets_chat_key: bool,
 }
 
-impl BackendConnector<'_> {
+impl<'a> BackendConnector<'a> {
+    /// A login of this player at this server; `host` is the host for the backend that a
+    /// plugin has chosen. `origin` has its destination.
+    pub(super) fn new(
+        server: &'a Server,
+        intercepted: &'a Intercepted,
+        origin: &'a Origin,
+        opening: &'a Opening,
+        host: Option<&'a str>,
+        counters: &'a Arc<Counters>,
+    ) -> Self {
+        Self {
+            server,
+            intercepted,
+            origin,
+            opening,
+            host,
+            counters,
+            gets_chat_key: !server.hooks.modifies_chat(),
+        }
+    }
+
+    /// Logs in a client that is still in the login state. `replaced` ends the login, and so
+    /// does the deadline `until`, if there is one.
+    pub(super) async fn log_in(
+        mut self,
+        client: &mut IdentifiedClient,
+        replaced: &Flag,
+        until: Option<Instant>,
+        dials: &mut usize,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<LoggedIn, Ending> {
+        loop {
+            *dials += 1;
+            let backend = tokio::select! {
+                backend = self.reach(client.who(), proxy, facts) => backend?,
+                () = left_by_peer(client.client.stream()) => return Err(Ending::ClientLeft),
+                () = replaced.wait() => return Err(Ending::Intercepted(Failure::Replaced)),
+                () = passed(until) => return Err(Ending::Intercepted(Failure::BackendTooSlow)),
+            };
+            let backend = match until {
+                Some(until) => backend.before(until),
+                None => backend,
+            };
+            match intercept::log_in(client, backend, replaced).await {
+                Ok(logged_in) => return Ok(logged_in),
+                Err(failure) => self.accept_demand(client.who(), failure)?,
+            }
+        }
+    }
+
+    /// Runs the part of a login that does not need the client, for a player who comes from
+    /// another server. See [`RespondingBackend::prepare`] for `has_mods` and `player`.
+    pub(super) async fn prepare(
+        mut self,
+        who: Who<'_>,
+        has_mods: bool,
+        player: &Arc<PlayerHandle>,
+        dials: &mut usize,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<Prepared, Ending> {
+        loop {
+            *dials += 1;
+            let backend = self.reach(who, proxy, facts).await?;
+            match backend.prepare(who, has_mods, Arc::clone(player)).await {
+                Ok(prepared) => return Ok(prepared),
+                Err(failure) => self.accept_demand(who, failure)?,
+            }
+        }
+    }
+
+    /// After a failed login: if it has failed only because the backend demands the chat key,
+    /// and the player has one that was withheld, the next login sends it.
+    ///
+    /// # Errors
+    ///
+    /// The failure, if another login would fail in the same way.
+    fn accept_demand(&mut self, who: Who<'_>, failure: Failure) -> Result<(), Ending> {
+        if self.gets_chat_key || !who.has_chat_key() || !failure.demands_chat_key() {
+            return Err(Ending::Intercepted(failure));
+        }
+        self.gets_chat_key = true;
+        Ok(())
+    }
+
     /// Connects to the first backend that answers the login start. Until a backend answers,
     /// the next one can be tried.
-    pub(super) async fn reach(
+    async fn reach(
         &self,
         who: Who<'_>,
-        counters: &Arc<Counters>,
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<RespondingBackend, Ending> {
+        let config = &self.server.config;
         let mut dropped = Vec::new();
         loop {
-            let (addresses, bound) = (&self.config.addresses, self.config.timeouts.connect);
+            let (addresses, bound) = (&config.addresses, config.timeouts.connect);
             let connected = proxy.upstream.connect(addresses, bound, &dropped).await;
             let connected = connected.map_err(Ending::Unreachable)?;
             facts.session = Some(SessionFacts {
                 backend: connected.address.clone(),
                 relay: Relay::Copy,
-                counters: Arc::clone(counters),
+                counters: Arc::clone(self.counters),
             });
             facts.session_connected();
             let dialled = ConnectedBackend {
@@ -55,7 +152,7 @@ impl BackendConnector<'_> {
                 stream: connected.stream,
                 identity: self.intercepted.identity.clone(),
                 address: self.origin.client.ip(),
-                server: self.config.id.clone(),
+                server: config.id.clone(),
                 gets_chat_key: self.gets_chat_key,
             };
             match dialled.greet(who).await {
@@ -75,14 +172,14 @@ impl BackendConnector<'_> {
 
     /// The PROXY header, or no bytes.
     fn header(&self) -> Result<Vec<u8>, Ending> {
-        match self.config.send_proxy_protocol {
+        match self.server.config.send_proxy_protocol {
             Some(version) => self.origin.known_header(version).ok_or(Ending::ClientLeft),
             None => Ok(Vec::new()),
         }
     }
 
     fn handshake(&self, who: Who<'_>, address: &BackendAddress) -> Vec<u8> {
-        let host = rewritten_host(self.config, self.opening, Some(address), self.host);
+        let host = rewritten_host(&self.server.config, self.opening, Some(address), self.host);
         let host_field = match &self.intercepted.identity {
             Some(IdentityForwarding::Host(forwarding)) => intercept::host_field(
                 &host,
@@ -98,16 +195,12 @@ impl BackendConnector<'_> {
     }
 }
 
-/// Whether backends of a server do not get the keys with which players of 1.19 to 1.19.2
-/// sign chat, so that plugins can change and drop signed lines.
-pub(super) fn withholds_chat_key(server: &Server) -> bool {
-    server.hooks.modifies_chat()
-}
-
-/// Whether a login without the chat key has failed because the backend demands it, and it
-/// can have it.
-pub(super) fn demands_withheld_key(server: &Server, who: Who<'_>, failure: &Failure) -> bool {
-    withholds_chat_key(server) && who.has_chat_key() && failure.demands_chat_key()
+/// Completes at the deadline; never without one.
+async fn passed(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => pending().await,
+    }
 }
 
 /// Calls `login.decide` for a player.

@@ -8,7 +8,6 @@ use tracing::{debug, info, warn};
 
 use super::attempts::FallbackAttempts;
 use super::channel::Channel;
-use super::connector::demands_withheld_key;
 use super::ending::{Ending, Refusal};
 use super::facts::Facts;
 use super::log::sampled;
@@ -16,7 +15,7 @@ use super::network_player::{NetworkPlayer, Ready, ServerConnection, is_authentic
 use crate::blame::Blame;
 use crate::close::left_by_peer;
 use crate::intercept::{
-    self, Arrival, DetachedClient, Failure, Flag, IdentifiedClient, Interrupts, LoggedIn,
+    Arrival, DetachedClient, Failure, Flag, IdentifiedClient, Interrupts, LoggedIn,
 };
 use crate::limit::Slot;
 use crate::proxy::Proxy;
@@ -30,13 +29,6 @@ pub(super) struct TargetServer {
     pub(super) slot: Option<Slot>,
     /// The chat messages that the player gets there.
     pub(super) notices: Vec<Vec<u8>>,
-}
-
-/// A server at which a player is logged in next.
-struct NextServer {
-    server: Arc<Server>,
-    /// Whether it has refused the player because it demands the chat key.
-    demands_key: bool,
 }
 
 /// A player who could not move to another server.
@@ -70,47 +62,28 @@ impl NetworkPlayer {
         let mut attempts = FallbackAttempts::begin(&first);
         // The server that has refused the player last, and why.
         let (mut refused_by, mut last) = (Arc::clone(&first), ending);
-        // The server that has refused the player because it demands the chat key.
-        let mut again: Option<NextServer> = None;
-        while let Some(next) = again
-            .take()
-            .or_else(|| self.next_server(&mut attempts, proxy))
-        {
-            let server = &next.server;
+        while let Some(server) = attempts.next(proxy, &self.network) {
             log_refusal(&refused_by, &last);
             let mut moving = facts.moving();
-            let logged_in = self
-                .log_in_at(
-                    identified,
-                    &next,
-                    &mut attempts,
-                    replaced,
-                    proxy,
-                    &mut moving,
-                )
-                .await;
-            match logged_in {
+            let login = self.log_in_at(
+                identified,
+                &server,
+                &mut attempts,
+                replaced,
+                proxy,
+                &mut moving,
+            );
+            match login.await {
                 Ok((logged_in, slot)) => {
                     moving.has_arrived();
-                    target.notices = self.notices(&first, server, reason.as_ref());
-                    (target.server, target.slot) = (next.server, Some(slot));
+                    target.notices = self.notices(&first, &server, reason.as_ref());
+                    (target.server, target.slot) = (server, Some(slot));
                     return Ok(logged_in);
-                }
-                Err(Ending::Intercepted(failure))
-                    if !next.demands_key
-                        && demands_withheld_key(server, identified.who(), &failure) =>
-                {
-                    drop(moving);
-                    (refused_by, last) = (Arc::clone(server), Ending::Intercepted(failure));
-                    again = Some(NextServer {
-                        demands_key: true,
-                        ..next
-                    });
                 }
                 Err(ending) => {
                     drop(moving);
                     let goes_on = can_try_another(&ending) || matches!(ending, Ending::Refused(_));
-                    (refused_by, last) = (Arc::clone(server), ending);
+                    (refused_by, last) = (server, ending);
                     if !goes_on {
                         break;
                     }
@@ -120,37 +93,29 @@ impl NetworkPlayer {
         Err(last)
     }
 
-    fn next_server(&self, attempts: &mut FallbackAttempts, proxy: &Proxy) -> Option<NextServer> {
-        let server = attempts.next(proxy, &self.network)?;
-        Some(NextServer {
-            server,
-            demands_key: false,
-        })
-    }
-
     /// Logs in a player, who is still in the login state, at this server.
     async fn log_in_at(
         &self,
         identified: &mut IdentifiedClient,
-        next: &NextServer,
+        server: &Arc<Server>,
         attempts: &mut FallbackAttempts,
         replaced: &Flag,
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<(LoggedIn, Slot), Ending> {
         let until = attempts.until;
-        let dials = &mut attempts.dials;
-        let opened = self.open(&next.server, next.demands_key, dials, proxy, facts);
-        let opened = tokio::select! {
-            opened = timeout_at(until, opened) => opened.unwrap_or(Err(too_slow())),
+        let open = tokio::select! {
+            open = timeout_at(until, self.open(server, facts)) => open.unwrap_or(Err(too_slow())),
             () = left_by_peer(identified.client.stream()) => Err(Ending::ClientLeft),
             () = replaced.wait() => Err(Ending::Intercepted(Failure::Replaced)),
         }?;
-        identified.profile = opened.identity.profile;
-        let backend = opened.backend.before(until);
-        let logged_in = intercept::log_in(identified, backend, replaced).await;
-        let logged_in = logged_in.map_err(Ending::Intercepted)?;
-        Ok((logged_in, opened.slot))
+        identified.profile.clone_from(&open.identity.profile);
+        let dials = &mut attempts.dials;
+        let logged_in = self
+            .connector(server, &open)
+            .log_in(identified, replaced, Some(until), dials, proxy, facts)
+            .await?;
+        Ok((logged_in, open.slot))
     }
 
     /// Moves a player who has lost this server to another one of the network.
@@ -234,11 +199,9 @@ impl NetworkPlayer {
         trial: Facts,
     ) -> Result<Result<Ready, Ending>, Failure> {
         let until = attempts.until;
-        let prepared = self.prepare(server, &mut attempts.dials, proxy, trial, None);
-        let prepared = tokio::select! {
-            prepared = client.while_waiting(timeout_at(until, prepared)) => prepared?,
-            interrupt = interrupts.first() => return Err(interrupt),
-        };
+        let preparing = self.prepare(server, &mut attempts.dials, proxy, trial);
+        let preparing = timeout_at(until, preparing);
+        let prepared = self.while_preparing(client, preparing, interrupts).await?;
         Ok(prepared.unwrap_or(Err(too_slow())))
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::attempts::FallbackAttempts;
 use super::channel::Channel;
 use super::client::{self, ClosingClient};
-use super::connector::{BackendConnector, decide, demands_withheld_key, withholds_chat_key};
+use super::connector::{BackendConnector, decide};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player};
 use super::fallback::{TargetServer, can_try_another, ends_session};
@@ -349,43 +349,26 @@ impl Placed {
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<LoggedIn, Ending> {
-        let login = &mut self.login;
-        let replaced = self.entry.replaced();
-        let mut gets_chat_key = !withholds_chat_key(&login.server);
-        loop {
-            let connecting = async {
-                if self.slot.is_none() {
-                    return Err(Refusal::ServerFull.into());
-                }
-                let forwarding = login.intercepted.identity.as_ref();
-                let checked = intercept::check_version(forwarding, login.version);
-                checked.map_err(Ending::Intercepted)?;
-                let connector = BackendConnector {
-                    config: &login.server.config,
-                    intercepted: &login.intercepted,
-                    origin: &login.origin,
-                    opening: &login.opening,
-                    host: self.host.as_deref(),
-                    gets_chat_key,
-                };
-                let who = login.client.who();
-                connector.reach(who, counters, proxy, facts).await
-            };
-            let backend = tokio::select! {
-                backend = connecting => backend?,
-                () = left_by_peer(login.client.client.stream()) => return Err(Ending::ClientLeft),
-                () = replaced.wait() => return Err(Ending::Intercepted(Failure::Replaced)),
-            };
-            let failure = match intercept::log_in(&mut login.client, backend, replaced).await {
-                Ok(logged_in) => return Ok(logged_in),
-                Err(failure) => failure,
-            };
-            let (server, who) = (&login.server, login.client.who());
-            if gets_chat_key || !demands_withheld_key(server, who, &failure) {
-                return Err(Ending::Intercepted(failure));
-            }
-            gets_chat_key = true;
+        if self.slot.is_none() {
+            return Err(Refusal::ServerFull.into());
         }
+        let login = &mut self.login;
+        let forwarding = login.intercepted.identity.as_ref();
+        intercept::check_version(forwarding, login.version).map_err(Ending::Intercepted)?;
+        let connector = BackendConnector::new(
+            &login.server,
+            &login.intercepted,
+            &login.origin,
+            &login.opening,
+            self.host.as_deref(),
+            counters,
+        );
+        let replaced = self.entry.replaced();
+        // Only fallbacks limit the number of dials.
+        let mut dials = 0;
+        connector
+            .log_in(&mut login.client, replaced, None, &mut dials, proxy, facts)
+            .await
     }
 }
 

@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::connector::{BackendConnector, decide, demands_withheld_key, withholds_chat_key};
+use super::connector::{BackendConnector, decide};
 use super::ending::{Ending, Refusal};
 use super::facts::{Facts, Origin, SessionFacts};
 use super::opening::Opening;
 use super::packets::PacketStage;
 use crate::command::{CommandContext, PlayerCommands};
-use crate::config::model::{OnBackendLoss, ServerKind};
+use crate::config::model::{Intercepted, OnBackendLoss, ServerKind};
 use crate::forward::commands::Commands;
 use crate::forward::{Counters, Outbox, Outcome, Side};
 use crate::intercept::{
-    self, Arrival, DetachedClient, Failure, Identity, PlayerHandle, Playing, Prepared,
-    RespondingBackend,
+    self, Arrival, DetachedClient, Failure, Identity, Interrupts, PlayerHandle, Playing, Prepared,
 };
 use crate::limit::Slot;
 use crate::player_text;
@@ -41,12 +40,11 @@ pub(super) struct NetworkPlayer {
     pub(super) handle: Arc<PlayerHandle>,
 }
 
-/// A server that the filters and plugins of the proxy let the player join, with a connected
-/// backend.
-pub(super) struct OpenServer {
-    pub(super) backend: RespondingBackend,
+/// A server that the filters and plugins of the proxy let the player join.
+pub(super) struct OpenServer<'a> {
     pub(super) slot: Slot,
     pub(super) identity: Identity,
+    intercepted: &'a Intercepted,
     /// The host for the backend that a plugin has chosen.
     host: Option<String>,
 }
@@ -106,40 +104,47 @@ impl NetworkPlayer {
     }
 
     /// Runs the part of the login at the backend of this server that does not need the
-    /// client. With `in_game`, the player is in the game of another server meanwhile.
+    /// client.
     pub(super) async fn prepare(
         &self,
         server: &Arc<Server>,
         dials: &mut usize,
         proxy: &Proxy,
         mut trial: Facts,
-        in_game: Option<Arc<PlayerHandle>>,
     ) -> Result<Ready, Ending> {
-        let OpenServer {
-            backend,
-            slot,
-            identity,
-            host,
-        } = self.open(server, false, dials, proxy, &mut trial).await?;
+        let open = self.open(server, &mut trial).await?;
         let markers = self.opening.host.markers();
         let has_mods = FORGE_MARKERS.iter().any(|marker| markers.contains(marker));
-        let who = identity.who(self.version);
-        let mut prepared = backend.prepare(who, has_mods, in_game.clone()).await;
-        if let Err(failure) = &prepared
-            && demands_withheld_key(server, who, failure)
-        {
-            *dials += 1;
-            let connector = self.connector(server, host.as_deref(), true)?;
-            let facts = &mut trial;
-            let backend = connector.reach(who, &self.counters, proxy, facts).await?;
-            prepared = backend.prepare(who, has_mods, in_game).await;
-        }
+        let who = open.identity.who(self.version);
+        let connector = self.connector(server, &open);
+        let facts = &mut trial;
+        let backend = connector
+            .prepare(who, has_mods, &self.handle, dials, proxy, facts)
+            .await?;
         Ok(Ready {
             server: Arc::clone(server),
-            slot,
-            backend: prepared.map_err(Ending::Intercepted)?,
+            slot: open.slot,
+            backend,
             session: trial.session.take(),
         })
+    }
+
+    /// Waits for a login at another server, while the client has no backend.
+    ///
+    /// # Errors
+    ///
+    /// Why the session ends before that.
+    pub(super) async fn while_preparing<T>(
+        &self,
+        client: &mut DetachedClient,
+        preparing: impl Future<Output = T>,
+        interrupts: &Interrupts,
+    ) -> Result<T, Failure> {
+        let cookies = self.handle.take_cookie_requests();
+        tokio::select! {
+            prepared = client.while_waiting(preparing, cookies) => prepared,
+            interrupt = interrupts.first() => Err(interrupt),
+        }
     }
 
     /// Moves the player into the game of a prepared server. From now on the player is on
@@ -183,16 +188,13 @@ impl NetworkPlayer {
         })
     }
 
-    /// Checks whether the player may join a server, by its filters and plugins, and
-    /// connects to its backend. With `demands_chat_key` the backend gets the chat key.
-    pub(super) async fn open(
+    /// Checks whether the player may join a server, by its filters and plugins, and takes a
+    /// slot there.
+    pub(super) async fn open<'a>(
         &self,
-        server: &Arc<Server>,
-        demands_chat_key: bool,
-        dials: &mut usize,
-        proxy: &Proxy,
+        server: &'a Arc<Server>,
         facts: &mut Facts,
-    ) -> Result<OpenServer, Ending> {
+    ) -> Result<OpenServer<'a>, Ending> {
         let config = &server.config;
         let ServerKind::Intercepted(intercepted) = &config.kind else {
             // Only servers of the intercepted modes have a network.
@@ -212,38 +214,28 @@ impl NetworkPlayer {
         };
         facts.server = Some(Arc::clone(server));
         decide(&server.hooks, &self.identity.profile, self.is_proved, facts).await?;
-        let host = facts.chosen_host(server, &self.opening)?;
-        let identity = self.identity.at(forwarding);
-        let connector = self.connector(server, host.as_deref(), demands_chat_key)?;
-        *dials += 1;
-        let who = identity.who(self.version);
-        let backend = connector.reach(who, &self.counters, proxy, facts).await?;
         Ok(OpenServer {
-            backend,
             slot,
-            identity,
-            host,
+            identity: self.identity.at(forwarding),
+            intercepted,
+            host: facts.chosen_host(server, &self.opening)?,
         })
     }
 
-    fn connector<'a>(
+    /// A login of the player at this server.
+    pub(super) fn connector<'a>(
         &'a self,
         server: &'a Server,
-        host: Option<&'a str>,
-        demands_chat_key: bool,
-    ) -> Result<BackendConnector<'a>, Ending> {
-        let ServerKind::Intercepted(intercepted) = &server.config.kind else {
-            // Only servers of the intercepted modes have a network.
-            return Err(Refusal::UnknownDomain.into());
-        };
-        Ok(BackendConnector {
-            config: &server.config,
-            intercepted,
-            origin: &self.origin,
-            opening: &self.opening,
-            host,
-            gets_chat_key: demands_chat_key || !withholds_chat_key(server),
-        })
+        open: &'a OpenServer<'_>,
+    ) -> BackendConnector<'a> {
+        BackendConnector::new(
+            server,
+            open.intercepted,
+            &self.origin,
+            &self.opening,
+            open.host.as_deref(),
+            &self.counters,
+        )
     }
 
     /// The text for a player who has moved to another server.

@@ -81,13 +81,7 @@ impl<'a> Switch<'a> {
         let preparing = Box::pin(async move {
             // Only fallbacks limit the number of dials; a switch has one.
             let mut dials = 0;
-            let prepared = network_player.prepare(
-                &target,
-                &mut dials,
-                proxy,
-                trial,
-                Some(Arc::clone(&network_player.handle)),
-            );
+            let prepared = network_player.prepare(&target, &mut dials, proxy, trial);
             let prepared = timeout(SWITCH_WAIT, prepared).await;
             let prepared = prepared.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow)));
             prepared.map(Box::new)
@@ -163,10 +157,10 @@ impl NetworkPlayer {
             AfterRelay::Ready(request, ready) => Some((request, ready)),
             // The backend was lost during a switch: its target is tried first.
             AfterRelay::Preparing(mut switch) => {
-                let prepared = tokio::select! {
-                    prepared = client.while_waiting(switch.prepared()) => prepared,
-                    interrupt = interrupts.first() => Err(interrupt),
-                };
+                let preparing = switch.prepared();
+                let prepared = self
+                    .while_preparing(&mut client, preparing, interrupts)
+                    .await;
                 match prepared {
                     Ok(Ok(ready)) => Some((switch.request, ready)),
                     Ok(Err(ending)) => {

@@ -97,7 +97,7 @@ impl RespondingBackend {
     /// the game elsewhere: up to the login success; before 1.20.2 up to the join game, or
     /// before 1.13 to the negotiation of mods in front of it. Since 1.13 a client with mods
     /// of Forge negotiates them once, in its first login; `has_mods` is true for such a
-    /// client. With `in_game`, the client is asked in its game for cookies.
+    /// client. With a `player`, the client is asked for cookies.
     ///
     /// # Errors
     ///
@@ -106,10 +106,10 @@ impl RespondingBackend {
         self,
         who: Who<'_>,
         has_mods: bool,
-        in_game: Option<Arc<PlayerHandle>>,
+        player: Arc<PlayerHandle>,
     ) -> Result<Prepared, Failure> {
         let version = who.version;
-        let backend = self.for_moving(has_mods, in_game);
+        let backend = self.for_moving(has_mods, player);
         let LoggedIn {
             mut wire,
             until,
@@ -213,6 +213,7 @@ impl DetachedClient {
             time: TimeBudget::new(until.min(arrival.until), CLIENT_WAIT),
             open_requests: OpenRequests::default(),
             queries: arrival.queries.clone(),
+            cookies: self.cookies,
             counters: self.counters,
         }
     }
@@ -375,8 +376,8 @@ impl Joining {
     pub(super) fn drop_frame(&mut self, frame: &Frame) -> Result<(), Failure> {
         if let Some(record) = &self.record {
             let (version, state) = (self.version, self.serverbound);
-            let bounds = &mut self.client_bounds;
-            self.serverbound = drop_frame(frame, version, state, bounds, record)?;
+            let (bounds, cookies) = (&mut self.client_bounds, &mut self.cookies);
+            self.serverbound = drop_frame(frame, version, state, bounds, record, cookies)?;
         }
         Ok(())
     }

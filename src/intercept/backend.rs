@@ -18,7 +18,9 @@ use super::settings::{IdentityForwarding, Secret};
 use super::time_budget::{Actor, BACKEND_WAIT, CLIENT_WAIT, TimeBudget};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::protocol::codec::{CLIENTBOUND_PACKET_BYTES_MAX, Format};
-use crate::protocol::packet::login::{self as packets, PluginRequest, parse_plugin_response};
+use crate::protocol::packet::login::{
+    self as packets, CookieAnswer, PluginRequest, parse_plugin_response,
+};
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
 use crate::protocol::read::{Cursor, write_string};
 use crate::protocol::uuid::uuid_text;
@@ -34,8 +36,6 @@ const REQUESTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 const DISCONNECT_CHARS_MAX: usize = 262_144;
 /// The channel on which Forge negotiates mods in the login since 1.13.
 const FORGE_CHANNEL: &str = "fml:loginwrapper";
-/// The most characters of a cookie's name (the game).
-const COOKIE_NAME_CHARS_MAX: usize = 32_767;
 
 /// A dialled backend, and the first bytes for it.
 pub(crate) struct ConnectedBackend {
@@ -64,8 +64,8 @@ pub(crate) struct RespondingBackend {
     /// Whether the login fails if the backend negotiates mods.
     refuses_mods: bool,
     gets_chat_key: bool,
-    /// The player, if in the game of another backend.
-    in_game: Option<Arc<PlayerHandle>>,
+    /// The player, if it comes from another backend.
+    moving: Option<Arc<PlayerHandle>>,
 }
 
 /// A backend that has accepted the login.
@@ -126,7 +126,7 @@ impl ConnectedBackend {
             server: self.server,
             refuses_mods: false,
             gets_chat_key: self.gets_chat_key,
-            in_game: None,
+            moving: None,
         })
     }
 }
@@ -134,11 +134,11 @@ impl ConnectedBackend {
 impl RespondingBackend {
     /// The same backend, for a player who has been on another one. With `has_mods`, the
     /// client has negotiated mods there, so the login fails if this backend negotiates mods
-    /// too. With `in_game`, the player is in the game there, and can be asked for cookies.
-    pub(super) fn for_moving(self, has_mods: bool, in_game: Option<Arc<PlayerHandle>>) -> Self {
+    /// too. The `player` can be asked for cookies.
+    pub(super) fn for_moving(self, has_mods: bool, player: Arc<PlayerHandle>) -> Self {
         Self {
             refuses_mods: has_mods,
-            in_game,
+            moving: Some(player),
             ..self
         }
     }
@@ -182,7 +182,7 @@ impl RespondingBackend {
             open_requests: PendingRequests::default(),
             has_let_in: false,
             refuses_mods: self.refuses_mods,
-            in_game: self.in_game,
+            moving: self.moving,
         };
         let run = login.run(who, client.as_deref_mut(), &mut time).await;
         if let Some(client) = client {
@@ -209,8 +209,8 @@ struct Login {
     has_let_in: bool,
     /// Whether the login fails if the backend negotiates mods.
     refuses_mods: bool,
-    /// The player, if in the game of another backend.
-    in_game: Option<Arc<PlayerHandle>>,
+    /// The player, if it comes from another backend.
+    moving: Option<Arc<PlayerHandle>>,
 }
 
 /// The requests of the backend that the client has not answered.
@@ -359,13 +359,13 @@ impl Login {
                 Ok(false)
             }
             Some(Clientbound::CookieRequest) => {
-                let name = Cursor::new(packet.fields()).string(COOKIE_NAME_CHARS_MAX);
+                let name = Cursor::new(packet.fields()).string(packets::IDENTIFIER_CHARS_MAX);
                 let name = name.map_err(fault)?;
                 if let Some(client) = client {
                     self.open_requests.ask_cookie(name)?;
                     pass_to_client(packet, client, time).await?;
                 } else {
-                    let cookie = self.cookie_in_game(name, time).await?;
+                    let cookie = self.cookie(name, time).await?;
                     let answer = cookie_response(version, name, cookie.as_deref());
                     self.send(&answer, time).await?;
                 }
@@ -428,14 +428,14 @@ impl Login {
         self.send(&response, time).await
     }
 
-    /// Asks the client for a cookie in the game of another backend. `None` if it has none,
-    /// or cannot be asked.
-    async fn cookie_in_game(
+    /// Asks a client that comes from another backend for a cookie. `None` if it has none, or
+    /// cannot be asked.
+    async fn cookie(
         &mut self,
         name: &str,
         time: &mut TimeBudget,
     ) -> Result<Option<Vec<u8>>, Failure> {
-        let Some(player) = &self.in_game else {
+        let Some(player) = &self.moving else {
             return Ok(None);
         };
         tokio::select! {
@@ -469,12 +469,8 @@ impl Login {
                 self.open_requests.answer(message_id)
             }
             Some(Serverbound::CookieResponse) => {
-                let mut cursor = Cursor::new(packet.fields());
-                let name = cursor.string(COOKIE_NAME_CHARS_MAX).map_err(fault)?;
-                if cursor.bool().map_err(fault)? {
-                    cursor.bytes(packets::COOKIE_BYTES_MAX).map_err(fault)?;
-                }
-                self.open_requests.answer_cookie(name)
+                let answer = CookieAnswer::parse(packet.fields()).map_err(fault)?;
+                self.open_requests.answer_cookie(answer.name)
             }
             _ => false,
         };

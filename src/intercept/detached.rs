@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::failure::Failure;
+use super::player_handle::{CookieRequest, CookieRequests};
 use super::reader::ClosingClient;
 use super::wire::{Ciphers, Frame, Parts, Wire};
 use crate::forward::Counters;
@@ -18,8 +20,9 @@ use crate::forward::packets::SentState;
 use crate::forward::record::PlayerRecord;
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 use crate::protocol::component;
+use crate::protocol::packet::login::CookieAnswer;
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
-use crate::protocol::read::Cursor;
+use crate::protocol::read::{Cursor, write_string};
 use crate::protocol::version::{V1_8, V1_12_2};
 
 /// How often the proxy sends a keep alive to a client without a backend. A client
@@ -44,7 +47,30 @@ pub(crate) struct DetachedClient {
     pub(super) kick: Option<Vec<u8>>,
     /// When it gets the next keep alive.
     pub(super) keep_alive_at: Instant,
+    pub(super) cookies: AskedCookies,
     pub(super) counters: Arc<Counters>,
+}
+
+/// The cookies that a client without a backend was asked for and has not answered. Some of
+/// those who asked no longer wait. Bounded by the time that a player may be without a
+/// backend: each login asks for one at a time.
+#[derive(Debug, Default)]
+pub(super) struct AskedCookies(Vec<(String, oneshot::Sender<Option<Vec<u8>>>)>);
+
+impl AskedCookies {
+    /// Takes an answer of the client, if it is for one of these; true if it is.
+    pub(super) fn answer(&mut self, fields: &[u8]) -> bool {
+        let Ok(answer) = CookieAnswer::parse(fields) else {
+            return false;
+        };
+        let place = self.0.iter().position(|(name, _)| name == answer.name);
+        let Some(place) = place else {
+            return false;
+        };
+        // Who asked may no longer wait.
+        let _ = self.0.remove(place).1.send(answer.cookie.map(Vec::from));
+        true
+    }
 }
 
 impl DetachedClient {
@@ -77,6 +103,7 @@ impl DetachedClient {
             record: input.record,
             kick: input.kick,
             keep_alive_at: next_keep_alive(),
+            cookies: AskedCookies::default(),
             counters,
         })
     }
@@ -116,8 +143,8 @@ impl DetachedClient {
 
     /// Waits for a future and returns its output. Meanwhile the proxy reads and drops the
     /// client's packets, which were meant for the lost backend, and writes the waiting
-    /// bytes as the client accepts them. A client that accepts nothing does not delay the
-    /// future.
+    /// bytes as the client accepts them. It also asks the client for the requested cookies.
+    /// A client that accepts nothing does not delay the future.
     ///
     /// # Errors
     ///
@@ -125,12 +152,14 @@ impl DetachedClient {
     pub(crate) async fn while_waiting<T>(
         &mut self,
         future: impl Future<Output = T>,
+        mut cookies: CookieRequests,
     ) -> Result<T, Failure> {
         let mut future = pin!(future);
         loop {
             tokio::select! {
                 biased;
                 output = &mut future => return Ok(output),
+                request = cookies.next() => self.put_cookie_request(request)?,
                 frame = self.client.frame_while_writing() => {
                     self.drop_frame(&frame.map_err(Failure::client)?)?;
                 }
@@ -145,10 +174,29 @@ impl DetachedClient {
             serverbound,
             bounds,
             record,
+            cookies,
             ..
         } = self;
-        *serverbound = drop_frame(frame, *version, *serverbound, bounds, record)?;
+        *serverbound = drop_frame(frame, *version, *serverbound, bounds, record, cookies)?;
         Ok(())
+    }
+
+    /// Asks the client for a cookie, in the state in which it then reads. One that has been
+    /// sent the end of its session is not asked.
+    fn put_cookie_request(&mut self, request: CookieRequest) -> Result<(), Failure> {
+        let id = self
+            .version
+            .id(self.sent.state, Clientbound::CookieRequest)
+            .filter(|_| !self.sent.has_kicked);
+        let Some(id) = id else {
+            return Ok(());
+        };
+        // Clients handle the packets of a bundle when it ends.
+        self.close_bundle();
+        let mut packet = vec![id];
+        write_string(&request.name, &mut packet);
+        self.cookies.0.push((request.name, request.answer));
+        self.client.put(&packet).map_err(Failure::client)
     }
 
     fn close_bundle(&mut self) {
@@ -175,13 +223,15 @@ pub(super) fn open_bundle(version: Version, sent: SentState) -> Option<[u8; 1]> 
 }
 
 /// Drops a packet of a client for a lost backend, and applies its effect on the client's
-/// state and limits. Returns the state in which the client then writes.
+/// state and limits. Returns the state in which the client then writes. An answer to a
+/// request of the proxy for a cookie goes to its requester.
 pub(super) fn drop_frame(
     frame: &Frame,
     version: Version,
     state: State,
     bounds: &mut ClientBounds,
     record: &PlayerRecord,
+    cookies: &mut AskedCookies,
 ) -> Result<State, Failure> {
     let exceeded = |error: Exceeded| Failure::Client(error.to_string());
     bounds.count(frame.packet_bytes()).map_err(exceeded)?;
@@ -192,6 +242,9 @@ pub(super) fn drop_frame(
     if kind == Serverbound::PluginMessage {
         let checked = bounds.check(version, kind, packet.fields());
         checked.map_err(exceeded)?;
+    }
+    if kind == Serverbound::CookieResponse {
+        cookies.answer(packet.fields());
     }
     record.serverbound(version, kind, packet.fields());
     Ok(kind.leads_to().unwrap_or(state))
@@ -228,6 +281,7 @@ mod tests {
 
     use super::*;
     use crate::forward::bounds::bounds;
+    use crate::intercept::PlayerHandle;
 
     /// More than the buffers of the sockets below hold.
     const LARGE_BYTES: usize = 1_000_000;
@@ -250,6 +304,7 @@ mod tests {
             record: PlayerRecord::default(),
             kick: None,
             keep_alive_at: next_keep_alive(),
+            cookies: AskedCookies::default(),
             counters: Arc::default(),
         };
         (detached, peer)
@@ -259,16 +314,21 @@ mod tests {
     /// written as soon as it accepts them.
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_delays_nothing() {
+        let player = PlayerHandle::named("Notch");
         let (mut detached, mut peer) = detached().await;
         detached.client.put(&vec![7; LARGE_BYTES]).unwrap();
         // Two keep alives are due in this time.
-        let waiting = detached.while_waiting(sleep(KEEP_ALIVE_INTERVAL * 5 / 2));
+        let sleeping = sleep(KEEP_ALIVE_INTERVAL * 5 / 2);
+        let waiting = detached.while_waiting(sleeping, player.take_cookie_requests());
         let waited = timeout(KEEP_ALIVE_INTERVAL * 4, waiting).await;
         assert!(waited.is_ok_and(|waited| waited.is_ok()));
         assert!(detached.client.waiting_bytes() > 0);
+        // A paused clock moves on while the bytes are in the hands of the system.
+        tokio::time::resume();
         let mut bytes = vec![0; LARGE_BYTES];
-        let reading = detached.while_waiting(peer.read_exact(&mut bytes));
-        let read = timeout(KEEP_ALIVE_INTERVAL * 1000, reading).await.unwrap();
+        let reading = peer.read_exact(&mut bytes);
+        let reading = detached.while_waiting(reading, player.take_cookie_requests());
+        let read = timeout(Duration::from_secs(240), reading).await.unwrap();
         assert_eq!(read.unwrap().unwrap(), LARGE_BYTES);
     }
 }

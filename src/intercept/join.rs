@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::backend::{LoggedIn, RespondingBackend};
-use super::detached::{DetachedClient, next_keep_alive};
+use super::detached::{AskedCookies, DetachedClient, next_keep_alive};
 use super::failure::Failure;
 use super::flag::Flag;
 use super::held::HeldFrames;
@@ -119,6 +119,7 @@ pub(crate) async fn join(
         time: TimeBudget::new(until, CLIENT_WAIT),
         open_requests: OpenRequests::default(),
         queries: settings.queries.clone(),
+        cookies: AskedCookies::default(),
         counters,
     };
     let joined = async {
@@ -210,6 +211,9 @@ pub(super) struct Joining {
     pub(super) open_requests: OpenRequests,
     /// The plugins that get packets, if there are any.
     pub(super) queries: Option<Arc<PacketQueries>>,
+    /// The cookies that the proxy has asked the client for before. This backend does not get
+    /// the answers.
+    pub(super) cookies: AskedCookies,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -395,6 +399,9 @@ impl Joining {
             return Ok(());
         }
         let kind = packet.kind(self.version, state);
+        if kind == Some(Serverbound::CookieResponse) && self.cookies.answer(packet.fields()) {
+            return Ok(());
+        }
         if let Some(kind) = kind {
             let (version, fields) = (self.version, packet.fields());
             let is_wanted = |record: &PlayerRecord| record.serverbound(version, kind, fields);
@@ -493,6 +500,7 @@ impl Joining {
             record,
             kick: self.kick,
             keep_alive_at: next_keep_alive(),
+            cookies: self.cookies,
             counters: self.counters,
         }
     }

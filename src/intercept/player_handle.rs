@@ -1,6 +1,7 @@
 //! The handle of a player in the game: the current server, and how tasks other than the
 //! player's session send packets, request a switch to another server, or end the session.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -87,6 +88,40 @@ struct Current {
     switch: Option<Arc<SwitchState>>,
     /// The text of the kick.
     kick: Option<Box<Value>>,
+    /// Requests for cookies to a client without a backend.
+    cookie_requests: Option<mpsc::Sender<CookieRequest>>,
+}
+
+/// A request for a cookie to a client without a backend.
+#[derive(Debug)]
+pub(super) struct CookieRequest {
+    pub(super) name: String,
+    /// For the answer of the client. Dropped if it cannot be asked.
+    pub(super) answer: oneshot::Sender<Option<Vec<u8>>>,
+}
+
+/// The requests for cookies to a player without a backend, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct CookieRequests {
+    player: Arc<PlayerHandle>,
+    requests: mpsc::Receiver<CookieRequest>,
+}
+
+impl CookieRequests {
+    /// The next request. Cancel safe.
+    pub(super) async fn next(&mut self) -> CookieRequest {
+        match self.requests.recv().await {
+            Some(request) => request,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for CookieRequests {
+    fn drop(&mut self) {
+        let requests = self.player.lock().cookie_requests.take();
+        drop(requests);
+    }
 }
 
 /// A requested switch to another server, shared by the requester and the session.
@@ -222,6 +257,43 @@ impl Drop for SwitchRequest {
     }
 }
 
+/// A component for the chat of one or many players. The packets are written once for each
+/// version.
+pub(crate) struct ChatLine<'a> {
+    text: &'a Value,
+    /// The packets by the version's protocol; `None` if they cannot be written.
+    written: HashMap<i32, Option<Vec<Vec<u8>>>>,
+}
+
+impl<'a> ChatLine<'a> {
+    pub(crate) fn new(text: &'a Value) -> Self {
+        Self {
+            text,
+            written: HashMap::new(),
+        }
+    }
+
+    /// Sends it to this player. See [`PlayerHandle::send`].
+    pub(crate) fn send(&mut self, player: &PlayerHandle) {
+        let version = player.version;
+        let written = self.written.entry(version.protocol()).or_insert_with(|| {
+            let chat = |text: &Value| message(version, State::Play, &Message::Chat(text));
+            let packets = chat(self.text).or_else(|_| chat(&text::shortened(self.text)));
+            let log =
+                |error: &_| debug!(player = &*player.name, %error, "a message cannot be written");
+            packets.inspect_err(log).ok()
+        });
+        if let Some(packets) = written
+            && player.put(Direction::Clientbound, packets.clone()) == Err(Full)
+        {
+            debug!(
+                player = &*player.name,
+                "a message is dropped: too many wait"
+            );
+        }
+    }
+}
+
 impl PlayerHandle {
     /// A player who joins this server.
     pub(crate) fn new(details: PlayerDetails, server: &str) -> Arc<Self> {
@@ -248,6 +320,7 @@ impl PlayerHandle {
                 is_unavailable: true,
                 switch: None,
                 kick: None,
+                cookie_requests: None,
             }),
             commands: Mutex::default(),
             requested: AtomicWaker::new(),
@@ -421,21 +494,38 @@ impl PlayerHandle {
     /// Sends a component as a line of chat, as soon as the player is in the game. It is
     /// shortened if it is too long for the version, and dropped if too many packets wait.
     pub(crate) fn send(&self, text: &Value) {
-        let chat = |text: &Value| message(self.version, State::Play, &Message::Chat(text));
-        match chat(text).or_else(|_| chat(&text::shortened(text))) {
-            Ok(packets) => {
-                let put = self.put(Direction::Clientbound, packets);
-                if put == Err(Full) {
-                    debug!(player = &*self.name, "a message is dropped: too many wait");
-                }
-            }
-            Err(error) => debug!(player = &*self.name, %error, "a message cannot be written"),
+        ChatLine::new(text).send(self);
+    }
+
+    /// From now on, until the result is dropped, requests for cookies go to its owner, who
+    /// keeps the client while it has no backend.
+    pub(crate) fn take_cookie_requests(self: &Arc<Self>) -> CookieRequests {
+        // A login asks for one cookie after the other.
+        let (sender, requests) = mpsc::channel(1);
+        self.lock().cookie_requests = Some(sender);
+        CookieRequests {
+            player: Arc::clone(self),
+            requests,
         }
     }
 
-    /// Asks the client for a cookie, while it is in the game (1.20.5). `None` if it has none,
-    /// or does not answer within [`COOKIE_WAIT`].
+    /// Asks the client for a cookie, in the game or without a backend (1.20.5). `None` if it
+    /// has none, or does not answer within [`COOKIE_WAIT`].
     pub(super) async fn cookie(&self, name: &str) -> Option<Vec<u8>> {
+        let requests = self.lock().cookie_requests.clone();
+        let Some(requests) = requests else {
+            return self.cookie_in_game(name).await;
+        };
+        let (answer, answered) = oneshot::channel();
+        let name = name.to_owned();
+        let asking = async {
+            requests.send(CookieRequest { name, answer }).await.ok()?;
+            answered.await.ok()?
+        };
+        timeout(COOKIE_WAIT, asking).await.ok()?
+    }
+
+    async fn cookie_in_game(&self, name: &str) -> Option<Vec<u8>> {
         let outbox = {
             let current = self.lock();
             (!current.is_unavailable).then(|| Arc::clone(&current.outbox))?
@@ -475,6 +565,23 @@ impl PlayerHandle {
 }
 
 #[cfg(test)]
+impl PlayerHandle {
+    /// A player of this name who comes to server `a`.
+    pub(super) fn named(name: &str) -> Arc<Self> {
+        let details = PlayerDetails {
+            name: name.to_owned(),
+            uuid: [0; 16],
+            version: Version::of(767).unwrap(),
+            address: ([127, 0, 0, 1], 1).into(),
+            number: 1,
+            network: Some("main".to_owned()),
+            counters: Arc::default(),
+        };
+        Self::new(details, "a")
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::future::poll_fn;
     use std::pin::{Pin, pin};
@@ -490,16 +597,7 @@ mod tests {
     }
 
     fn player_on_a() -> Arc<PlayerHandle> {
-        let details = PlayerDetails {
-            name: "Notch".to_owned(),
-            uuid: [0; 16],
-            version: Version::of(767).unwrap(),
-            address: ([127, 0, 0, 1], 1).into(),
-            number: 1,
-            network: Some("main".to_owned()),
-            counters: Arc::default(),
-        };
-        let player = PlayerHandle::new(details, "a");
+        let player = PlayerHandle::named("Notch");
         player.set_available();
         player
     }

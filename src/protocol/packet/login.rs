@@ -19,7 +19,7 @@ use crate::protocol::login::NAME_CHARS_MAX;
 /// for a key of 4096 bits.
 const RSA_BYTES_MAX: usize = 512;
 /// The most characters of a channel's or a cookie's name.
-const IDENTIFIER_CHARS_MAX: usize = 32_767;
+pub const IDENTIFIER_CHARS_MAX: usize = 32_767;
 /// The most bytes after the channel of a login plugin request (1 MiB, the game).
 pub const PLUGIN_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// The most bytes of a cookie (the game since 1.20.5).
@@ -223,6 +223,32 @@ pub fn write_properties(properties: &[Property], out: &mut Vec<u8>) {
                 write_string(signature, out);
             }
         }
+    }
+}
+
+/// The answer of a client to a request for a cookie, which has this form in all states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CookieAnswer<'a> {
+    /// The name of the cookie.
+    pub name: &'a str,
+    /// `None` if the client does not have it.
+    pub cookie: Option<&'a [u8]>,
+}
+
+impl<'a> CookieAnswer<'a> {
+    /// Reads an answer from the fields of its packet.
+    ///
+    /// # Errors
+    ///
+    /// When it is cut off or too long.
+    pub fn parse(fields: &'a [u8]) -> Result<Self, ReadError> {
+        let mut cursor = Cursor::new(fields);
+        let name = cursor.string(IDENTIFIER_CHARS_MAX)?;
+        let cookie = match cursor.bool()? {
+            true => Some(cursor.bytes(COOKIE_BYTES_MAX)?),
+            false => None,
+        };
+        Ok(Self { name, cookie })
     }
 }
 
