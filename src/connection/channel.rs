@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::config::model::ServerConfig;
 use crate::forward::{Direction, Listener};
-use crate::intercept::{self, By, PlayerHandle};
+use crate::intercept::{self, By, ChatLine, PlayerHandle};
 use crate::limit::Bucket;
 use crate::protocol::bungee::{
     self, Answer, Arguments, MESSAGE_BYTES_MAX, Subcommand, Subcommands,
@@ -268,7 +268,11 @@ impl Call<'_> {
                 let (name, text) = (arguments.text()?, arguments.text()?);
                 let text = self.component(&text);
                 match name.as_str() {
-                    ALL => self.everyone().iter().for_each(|player| player.send(&text)),
+                    ALL => {
+                        let mut line = ChatLine::new(&text);
+                        let everyone = self.everyone().unwrap_or_default();
+                        everyone.iter().for_each(|player| line.send(player));
+                    }
                     name => self
                         .player(name)
                         .iter()
@@ -333,15 +337,19 @@ impl Call<'_> {
             let is_meant = server.config.id == target || server.config.id != *own;
             is_meant && uses_channel(&server.config)
         });
-        let carriers = self.carriers();
-        for server in servers {
+        let Some(carriers) = self.carriers(&servers) else {
+            return;
+        };
+        for server in &servers {
             if let Some(carrier) = carriers.get(&*server.config.id) {
                 send(carrier, data);
             } else if target != ONLINE {
                 server.state.forwarded.put(data);
                 // A player who has come meanwhile has not seen it.
-                if let Some(carrier) = self.carriers().get(&*server.config.id) {
-                    send_forwarded(carrier, &server);
+                let carriers = self.carriers(std::slice::from_ref(server));
+                let carrier = carriers.and_then(|carriers| carriers.into_values().next());
+                if let Some(carrier) = carrier {
+                    send_forwarded(&carrier, server);
                 }
             }
         }
@@ -356,8 +364,13 @@ impl Call<'_> {
     }
 
     fn server(&self, id: &str) -> Option<Arc<Server>> {
-        let mut members = self.members().into_iter();
-        members.find(|server| server.config.id == id)
+        match &self.channel.network {
+            Some(network) => self.snapshot.member(network, id),
+            None => {
+                let own = &self.channel.server;
+                (own.config.id == id).then(|| Arc::clone(own))
+            }
+        }
     }
 
     /// The scope of the roster with the players on these servers.
@@ -368,9 +381,22 @@ impl Call<'_> {
         intercept::scope(network.as_deref(), &server.config.id)
     }
 
+    /// The scope, if its players may be looked at once more: the messages of one server are
+    /// limited.
+    fn scope_to_visit(&self) -> Option<Cow<'_, str>> {
+        let scope = self.scope();
+        let players = self.proxy.roster.len_of(&scope);
+        if self.channel.server.state.visits.take(players) {
+            return Some(scope);
+        }
+        self.channel
+            .complain("too many of them in a second are to or about all players");
+        None
+    }
+
     /// The players on these servers, sorted by name.
-    fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
-        self.proxy.roster.players_in(&self.scope())
+    fn everyone(&self) -> Option<Vec<Arc<PlayerHandle>>> {
+        Some(self.proxy.roster.players_in(&self.scope_to_visit()?))
     }
 
     /// The player of this name. Upper and lower case do not matter.
@@ -381,28 +407,34 @@ impl Call<'_> {
     /// A player in the game of each of these servers, by the id of the server. One who is
     /// still coming does not carry messages: they would be lost with the connection, and a
     /// configuration may take half an hour.
-    fn carriers(&self) -> HashMap<Arc<str>, Arc<PlayerHandle>> {
-        self.proxy.roster.one_on_each(&self.scope())
+    fn carriers<'a>(
+        &self,
+        servers: &'a [Arc<Server>],
+    ) -> Option<HashMap<&'a str, Arc<PlayerHandle>>> {
+        let ids = servers.iter().map(|server| server.config.id.as_str());
+        let scope = self.scope_to_visit()?;
+        Some(self.proxy.roster.one_on_each(&scope, ids.collect()))
     }
 
     /// The number of players of a server, or of the network; `None` if it has no such server.
     fn count(&self, server: &str) -> Option<usize> {
         let roster = &self.proxy.roster;
         if server == ALL {
-            return Some(roster.count_in(&self.scope(), |_| true));
+            return Some(roster.count_in(&self.scope_to_visit()?, |_| true));
         }
         self.server(server)?;
         let is_there = |player: &PlayerHandle| player.is_on(server);
-        Some(roster.count_in(&self.scope(), is_there))
+        Some(roster.count_in(&self.scope_to_visit()?, is_there))
     }
 
     /// The players of a server, or of the network; `None` if it has no such server.
     fn players(&self, server: &str) -> Option<Vec<Arc<PlayerHandle>>> {
-        let mut players = self.everyone();
-        if server != ALL {
-            self.server(server)?;
-            players.retain(|player| player.is_on(server));
+        if server == ALL {
+            return self.everyone();
         }
+        self.server(server)?;
+        let mut players = self.everyone()?;
+        players.retain(|player| player.is_on(server));
         Some(players)
     }
 }

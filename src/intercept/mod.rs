@@ -47,7 +47,7 @@ pub(crate) use identity::{Identity, Who, host_field, uuid_at};
 pub(crate) use join::{ClientSettings, NotJoined, join, log_in};
 pub(crate) use login::{Authenticator, IdentifiedClient, StartedLogin};
 pub(crate) use player_handle::{
-    By, NotSwitched, PlayerDetails, PlayerHandle, SessionRequest, SwitchRequest,
+    By, ChatLine, NotSwitched, PlayerDetails, PlayerHandle, SessionRequest, SwitchRequest,
 };
 pub(crate) use playing::{Ended, Playing, RemainingClient, Rules};
 pub(crate) use reader::{ClosingClient, Lost};

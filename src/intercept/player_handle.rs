@@ -468,9 +468,16 @@ impl PlayerHandle {
         self.lock().is_unavailable = false;
     }
 
-    /// Whether the player is in the game of the current server.
-    pub(crate) fn is_available(&self) -> bool {
-        !self.lock().is_unavailable
+    /// Whether the player is in the game of the current server, and which of these ids that
+    /// server has.
+    pub(super) fn place_in(&self, servers: &[&str]) -> Option<usize> {
+        let current = self.lock();
+        if current.is_unavailable {
+            return None;
+        }
+        servers
+            .iter()
+            .position(|server| **server == *current.server)
     }
 
     /// The player has no backend, or is leaving: no switch can be requested, and one that

@@ -1,6 +1,7 @@
 //! The roster: who is logged in, and that each player is logged in once.
 
 use std::borrow::{Borrow, Cow};
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -37,6 +38,9 @@ struct Scope {
     /// Those with unproved names, in lower case: such a name belongs to one player in all
     /// its spellings.
     by_name: HashSet<ByName>,
+    /// The players in the game, in the order of [`by_name`]. Backends look players up by
+    /// their names, and one server may have thousands of players.
+    in_game: Vec<Arc<PlayerHandle>>,
 }
 
 /// A login that is found by its player id. A set of these has entries of a third of the size
@@ -97,8 +101,31 @@ impl Eq for ByName {}
 impl Scope {
     /// The players in the game.
     fn players(&self) -> impl Iterator<Item = &Arc<PlayerHandle>> {
-        let players = self.by_uuid.iter().filter_map(|login| login.0.player.get());
+        let players = self.in_game.iter();
         players.filter(|player| !player.is_leaving())
+    }
+
+    /// Those of them with this name, in any case of its letters.
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<PlayerHandle>> {
+        let players = &self.in_game;
+        let first = players.partition_point(|player| in_any_case(player.name(), name).is_lt());
+        let rest = players.get(first..).unwrap_or_default().iter();
+        rest.take_while(move |player| player.name().eq_ignore_ascii_case(name))
+    }
+
+    fn add(&mut self, player: &Arc<PlayerHandle>) {
+        let is_before = |other: &Arc<PlayerHandle>| by_name(other, player).is_lt();
+        let at = self.in_game.partition_point(is_before);
+        self.in_game.insert(at, Arc::clone(player));
+    }
+
+    fn remove(&mut self, player: &Arc<PlayerHandle>) {
+        let is_before = |other: &Arc<PlayerHandle>| by_name(other, player).is_lt();
+        let from = self.in_game.partition_point(is_before);
+        let mut rest = self.in_game.iter().skip(from);
+        if let Some(at) = rest.position(|other| Arc::ptr_eq(other, player)) {
+            self.in_game.remove(from + at);
+        }
     }
 }
 
@@ -222,18 +249,23 @@ impl Roster {
     pub(crate) fn players_in(&self, scope: &str) -> Vec<Arc<PlayerHandle>> {
         let scopes = self.lock();
         let players = scopes.get(scope).into_iter().flat_map(Scope::players);
-        let players = players.map(Arc::clone).collect();
-        drop(scopes);
-        by_name(players)
+        players.map(Arc::clone).collect()
     }
 
     /// All players in the game of the intercepted modes, by their names.
     pub(crate) fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
         let scopes = self.lock();
         let players = scopes.values().flat_map(Scope::players);
-        let players = players.map(Arc::clone).collect();
+        let mut players: Vec<_> = players.map(Arc::clone).collect();
         drop(scopes);
-        by_name(players)
+        players.sort_by(by_name);
+        players
+    }
+
+    /// The most players that a look-up of all players of a scope visits.
+    pub(crate) fn len_of(&self, scope: &str) -> usize {
+        let scopes = self.lock();
+        scopes.get(scope).map_or(0, |scope| scope.in_game.len())
     }
 
     /// The number of these players in the game of a scope.
@@ -246,20 +278,32 @@ impl Roster {
     /// The player of this name in the game of a scope, in any case of its letters.
     pub(crate) fn find(&self, scope: &str, name: &str) -> Option<Arc<PlayerHandle>> {
         let scopes = self.lock();
-        let players = scopes.get(scope)?.players();
-        let named = players.filter(|player| player.name().eq_ignore_ascii_case(name));
+        let named = scopes.get(scope)?.named(name);
+        let named = named.filter(|player| !player.is_leaving());
         // Where some names are proved and others are not, two can differ in case alone.
         let found = named.min_by_key(|player| (player.name() != name, player.name()));
         found.cloned()
     }
 
-    /// One player in the game of each server of a scope, by the id of the server.
-    pub(crate) fn one_on_each(&self, scope: &str) -> HashMap<Arc<str>, Arc<PlayerHandle>> {
+    /// One player in the game of each of these servers of a scope, by the id of the server.
+    /// A server without players is left out.
+    pub(crate) fn one_on_each<'a>(
+        &self,
+        scope: &str,
+        mut servers: Vec<&'a str>,
+    ) -> HashMap<&'a str, Arc<PlayerHandle>> {
         let scopes = self.lock();
         let players = scopes.get(scope).into_iter().flat_map(Scope::players);
-        let in_game = players.filter(|player| player.is_available());
-        let by_server = in_game.map(|player| (player.server(), Arc::clone(player)));
-        by_server.collect()
+        let mut found = HashMap::new();
+        for player in players {
+            if servers.is_empty() {
+                break;
+            }
+            if let Some(place) = player.place_in(&servers) {
+                found.insert(servers.swap_remove(place), Arc::clone(player));
+            }
+        }
+        found
     }
 
     /// Enters a login. The error is one that is in its way.
@@ -320,7 +364,11 @@ impl RosterEntry {
     /// The player joins the game: from now on the look-ups of the roster find the player.
     pub(crate) fn begin_session(&self, player: &Arc<PlayerHandle>) {
         // An entry has one session.
-        let _ = self.login.player.set(Arc::clone(player));
+        if self.login.player.set(Arc::clone(player)).is_ok()
+            && let Some(logins) = self.roster.lock().get_mut(&self.login.scope)
+        {
+            logins.add(player);
+        }
     }
 
     /// Set when another login of the player replaces this one.
@@ -337,7 +385,11 @@ impl RosterEntry {
 impl Drop for RosterEntry {
     fn drop(&mut self) {
         let Login {
-            scope, uuid, name, ..
+            scope,
+            uuid,
+            name,
+            player,
+            ..
         } = &*self.login;
         let mut scopes = self.roster.lock();
         if let Some(logins) = scopes.get_mut(scope) {
@@ -345,6 +397,9 @@ impl Drop for RosterEntry {
             logins.by_uuid.remove(uuid);
             if let Some(name) = name {
                 logins.by_name.remove(&**name);
+            }
+            if let Some(player) = player.get() {
+                logins.remove(player);
             }
             if logins.by_uuid.is_empty() {
                 scopes.remove(scope);
@@ -355,9 +410,16 @@ impl Drop for RosterEntry {
     }
 }
 
-fn by_name(mut players: Vec<Arc<PlayerHandle>>) -> Vec<Arc<PlayerHandle>> {
-    players.sort_by(|a, b| a.name().cmp(b.name()));
-    players
+/// The order of names, in which upper and lower case are the same.
+fn in_any_case(name: &str, other: &str) -> Ordering {
+    let name = name.bytes().map(|byte| byte.to_ascii_lowercase());
+    name.cmp(other.bytes().map(|byte| byte.to_ascii_lowercase()))
+}
+
+/// The order of players by their names.
+fn by_name(player: &Arc<PlayerHandle>, other: &Arc<PlayerHandle>) -> Ordering {
+    let (name, other) = (player.name(), other.name());
+    in_any_case(name, other).then_with(|| name.cmp(other))
 }
 
 #[cfg(test)]
@@ -366,6 +428,81 @@ mod tests {
 
     const ALICE: [u8; 16] = [1; 16];
     const BOB: [u8; 16] = [2; 16];
+
+    /// The players of a scope are in the order of their names, in whatever order they come,
+    /// and each is found by its name in any case until its entry is removed. Of two names
+    /// that differ in case, each is found by itself.
+    #[tokio::test]
+    async fn players_are_found_by_their_names() {
+        let roster = Arc::new(Roster::default());
+        let names = ["delta", "Alpha", "charlie", "alpha", "Bravo", "alphabet"];
+        let mut entries = Vec::new();
+        for (uuid, name) in (1..).zip(names) {
+            let refuse = DuplicateLogin::Refuse;
+            let entry = roster.enter("a", [uuid; 16], None, refuse).await.unwrap();
+            assert!(
+                roster
+                    .find("a", name)
+                    .is_none_or(|found| found.name() != name)
+            );
+            entry.begin_session(&PlayerHandle::named(name));
+            entries.push(entry);
+        }
+        let found = |name: &str| {
+            roster
+                .find("a", name)
+                .map(|player| player.name().to_owned())
+        };
+        let all = || {
+            let players = roster.players_in("a").into_iter();
+            players
+                .map(|player| player.name().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let sorted = ["Alpha", "alpha", "alphabet", "Bravo", "charlie", "delta"];
+        assert_eq!(all(), sorted);
+        for name in sorted {
+            assert_eq!(found(name).as_deref(), Some(name));
+        }
+        assert_eq!(found("ALPHA").as_deref(), Some("Alpha"));
+        assert_eq!(found("BRAVO").as_deref(), Some("Bravo"));
+        for unknown in ["", "alph", "alphabets", "zulu"] {
+            assert_eq!(found(unknown), None);
+        }
+        assert_eq!(roster.len_of("a"), 6);
+        // "Alpha".
+        drop(entries.remove(1));
+        assert_eq!(found("Alpha").as_deref(), Some("alpha"));
+        assert_eq!(all(), sorted[1..]);
+        drop(entries);
+        assert_eq!((roster.len(), roster.len_of("a")), (0, 0));
+    }
+
+    /// One player of each requested server is found, if the player is in its game.
+    #[tokio::test]
+    async fn one_player_carries_for_a_server() {
+        let roster = Arc::new(Roster::default());
+        let mut entries = Vec::new();
+        for (uuid, name, server, is_in_game) in [
+            (1, "Alice", "lobby", true),
+            (2, "Bob", "lobby", true),
+            (3, "Carol", "arena", false),
+            (4, "Dave", "mines", true),
+        ] {
+            let refuse = DuplicateLogin::Refuse;
+            let entry = roster.enter("a", [uuid; 16], None, refuse).await.unwrap();
+            let player = PlayerHandle::named(name);
+            player.set_server(server, &Arc::default());
+            if is_in_game {
+                player.set_available();
+            }
+            entry.begin_session(&player);
+            entries.push(entry);
+        }
+        let carriers = roster.one_on_each("a", vec!["lobby", "arena", "empty"]);
+        assert_eq!(carriers.len(), 1);
+        assert_eq!(carriers["lobby"].name(), "Alice");
+    }
 
     /// A second login is refused as long as the first exists, by its id, and for unproved
     /// names by every spelling of the name.

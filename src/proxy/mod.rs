@@ -4,6 +4,7 @@ mod forwarded;
 pub(crate) mod lifecycle;
 mod shutdown;
 pub(crate) mod snapshot;
+mod visits;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

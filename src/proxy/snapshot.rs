@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::forwarded::Forwarded;
+use super::visits::Visits;
 use crate::config::model::{Config, PluginConfig, ProxyConfig, ServerConfig};
 use crate::limit::{Slot, Slots};
 use crate::mode::Mode;
@@ -94,6 +95,8 @@ pub struct ServerState {
     /// Messages that other servers have forwarded on the BungeeCord channel while no player
     /// was here.
     pub(crate) forwarded: Forwarded,
+    /// Bounds what its messages on this channel cost.
+    pub(crate) visits: Visits,
     /// Whether the log has reported a dropped tail of the host field.
     pub tail_reported: AtomicBool,
 }
@@ -107,6 +110,7 @@ impl Default for ServerState {
             unreachable: Sampler::new(),
             status_failures: Sampler::with(STATUS_FAILURE_LINES_MAX, STATUS_FAILURE_WINDOW),
             forwarded: Forwarded::default(),
+            visits: Visits::default(),
             tail_reported: AtomicBool::new(false),
         }
     }
