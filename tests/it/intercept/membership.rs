@@ -1,6 +1,7 @@
 //! Servers join and leave a network while a player is between two of them.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
@@ -28,6 +29,25 @@ async fn add(program: &mut Program, id: &str, backend: &FakeBackend) {
     fs::rename(beside, path).unwrap();
     let line = program.line("configuration reloaded").await;
     assert_eq!(line["added"], format!("[\"{id}\"]"));
+}
+
+/// The program with these servers, once it accepts players.
+async fn start(files: &[(&str, String)]) -> (Program, SocketAddr) {
+    let mut program = Program::start("", files);
+    let address = program.address().await;
+    program.line("ready").await;
+    (program, address)
+}
+
+/// A player in the game of `a`; the server has read the settings of the client.
+async fn play(address: SocketAddr, a: &FakeBackend, protocol: i32) -> (Speaker, Speaker) {
+    let mut client = game::begin(address, protocol, "Notch").await;
+    let (mut first, ..) = game::accept(a).await;
+    play_first(&mut client, &mut first, protocol).await;
+    let settings = More::of(protocol).settings;
+    client.send(settings, b"settings of the client").await;
+    first.expect(settings).await;
+    (client, first)
 }
 
 /// The client, which has lost its server, comes into the game of another one.
@@ -59,15 +79,8 @@ async fn servers_join_and_leave_during_a_fallback() {
             ("b", file("b.example.com", &b)),
             ("c", file("c.example.com", &c)),
         ];
-        let mut program = Program::start("", &files);
-        let address = program.address().await;
-        program.line("ready").await;
-        let mut client = game::begin(address, protocol, "Notch").await;
-        let (mut first, ..) = game::accept(&a).await;
-        play_first(&mut client, &mut first, protocol).await;
-        let settings = More::of(protocol).settings;
-        client.send(settings, b"settings of the client").await;
-        first.expect(settings).await;
+        let (mut program, address) = start(&files).await;
+        let (mut client, mut first) = play(address, &a, protocol).await;
 
         // The player's own server leaves, and the player stays there until it is lost.
         remove(&mut program, "a").await;
@@ -105,15 +118,8 @@ async fn a_server_that_leaves_during_the_login() {
             ("a", file("play.example.com", &a)),
             ("b", file("b.example.com", &b)),
         ];
-        let mut program = Program::start("", &files);
-        let address = program.address().await;
-        program.line("ready").await;
-        let mut client = game::begin(address, protocol, "Notch").await;
-        let (mut first, ..) = game::accept(&a).await;
-        play_first(&mut client, &mut first, protocol).await;
-        let settings = More::of(protocol).settings;
-        client.send(settings, b"settings of the client").await;
-        first.expect(settings).await;
+        let (mut program, address) = start(&files).await;
+        let (mut client, first) = play(address, &a, protocol).await;
         drop(first);
         let (mut second, ..) = game::accept(&b).await;
         remove(&mut program, "b").await;
