@@ -159,14 +159,6 @@ struct Login {
 }
 
 impl Login {
-    /// Ends the session of this login, whether the player is in the game or not yet.
-    fn replace(&self) {
-        self.replaced.set();
-        if let Some(player) = self.player.get() {
-            player.replace();
-        }
-    }
-
     /// Whether the client has ended its stream, and only the backend keeps the session
     /// open. A player who comes back does not wait for that.
     fn is_leaving(&self) -> bool {
@@ -228,7 +220,7 @@ impl Roster {
                     }
                     continue;
                 }
-                other.replace();
+                self.replace(&other);
                 other.gone.wait().await;
             }
         };
@@ -306,6 +298,20 @@ impl Roster {
         found
     }
 
+    /// Ends the session of a login, whether the player is in the game or not yet.
+    fn replace(&self, login: &Login) {
+        login.replaced.set();
+        // The lock orders this with `begin_session`: either this finds the player, or the
+        // session of the player begins later and finds the flag. Without it, a processor may
+        // move each of these two reads before the write of the same thread.
+        let scopes = self.lock();
+        let player = login.player.get();
+        drop(scopes);
+        if let Some(player) = player {
+            player.replace();
+        }
+    }
+
     /// Enters a login. The error is one that is in its way.
     fn take(
         self: &Arc<Self>,
@@ -362,10 +368,12 @@ impl Roster {
 
 impl RosterEntry {
     /// The player joins the game: from now on the look-ups of the roster find the player.
+    /// A login that replaces this one wakes the player, unless its flag is set already.
     pub(crate) fn begin_session(&self, player: &Arc<PlayerHandle>) {
+        let mut scopes = self.roster.lock();
         // An entry has one session.
         if self.login.player.set(Arc::clone(player)).is_ok()
-            && let Some(logins) = self.roster.lock().get_mut(&self.login.scope)
+            && let Some(logins) = scopes.get_mut(&self.login.scope)
         {
             logins.add(player);
         }
