@@ -45,6 +45,7 @@
 //! | [`proxy`] | the state that connections share, and the life of the process |
 //! | [`start`] | a proxy that accepts connections |
 //! | [`reload`] | changes of the configuration while the proxy runs |
+//! | `supervise` | work that lasts as long as the process goes on after a panic |
 //! | `telemetry` | the log, and messages to the service manager |
 //! | [`socket`] | options of sockets, and limits of the process |
 //! | `admin` | commands to the running proxy |
@@ -88,5 +89,6 @@ mod show;
 pub mod socket;
 pub mod start;
 mod status_cache;
+mod supervise;
 mod telemetry;
 mod upstream;

@@ -14,6 +14,7 @@ use crate::config::model::{Keepalive, ProxyConfig};
 use crate::connection;
 use crate::proxy::Proxy;
 use crate::socket::{self, Families};
+use crate::supervise;
 use crate::telemetry::{Sample, Sampler};
 
 /// How long accepting pauses when it fails, mostly because descriptors or memory have run
@@ -61,11 +62,16 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
         .collect()
 }
 
-/// Accepts connections until the proxy drains. Each is served by a separate task,
-/// so that no client can delay another.
+/// Accepts connections until the proxy drains, and goes on after a failure of its own. Each
+/// connection is served by a separate task, so that no client can delay another.
 pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Arc<Proxy>) {
+    let serve = || accept_until_drain(&listener, address, &proxy);
+    supervise::repeated("accepting connections", serve).await;
+}
+
+async fn accept_until_drain(listener: &TcpListener, address: SocketAddr, proxy: &Arc<Proxy>) {
     let failures = Sampler::new();
-    let mut options = Options::of(&listener, &proxy);
+    let mut options = Options::of(listener, proxy);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -74,14 +80,12 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
         };
         match accepted {
             Ok((stream, peer)) => {
-                options.follow(&listener, &proxy);
-                options.apply(&listener, &stream);
+                options.follow(listener, proxy);
+                options.apply(listener, &stream);
                 let peer = (peer.ip().to_canonical(), peer.port()).into();
-                proxy.shutdown.connections.spawn(connection::serve(
-                    stream,
-                    peer,
-                    Arc::clone(&proxy),
-                ));
+                let served = connection::serve(stream, peer, Arc::clone(proxy));
+                let served = supervise::logged("a connection", served);
+                proxy.shutdown.connections.spawn(served);
             }
             Err(error) if socket::concerns_one_connection(&error) => {
                 tracing::debug!(%address, %error, "a connection was not accepted");
@@ -91,7 +95,7 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
                 if let Sample::Write { suppressed } = failures.sample(Instant::now()) {
                     warn!(%address, %error, suppressed, "accepting pauses");
                 }
-                pause(&proxy).await;
+                pause(proxy).await;
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::protocol::uuid::uuid_text;
 use crate::proxy::Proxy;
 use crate::reload::Request;
 use crate::show::Escaped;
+use crate::supervise;
 
 /// The longest line of a client in bytes: a command and the id of a plugin.
 const LINE_BYTES_MAX: u64 = 256;
@@ -190,12 +191,13 @@ impl Control {
                 }
             };
             let (proxy, reloads) = (Arc::clone(proxy), reloads.clone());
-            tokio::spawn(async move {
+            let client = async move {
                 if let Err(error) = talk(stream, &proxy, &reloads).await {
                     debug!(%error, "a client of the control socket left");
                 }
                 drop(place);
-            });
+            };
+            tokio::spawn(supervise::logged("a command", client));
         }
     }
 }
@@ -298,10 +300,15 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
-/// Serves commands until the proxy drains. Then it closes the socket, so that commands
-/// reach a proxy that was started in its place. If the socket cannot be opened,
-/// because another proxy still has it, this tries again.
+/// Serves commands until the proxy drains, and goes on after a failure of its own. At the
+/// drain it closes the socket, so that commands reach a proxy that was started in its place.
+/// If the socket cannot be opened, because another proxy still has it, this tries again.
 pub(crate) async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
+    let serve = || serve_until_drain(&proxy, &reloads);
+    supervise::repeated("the control socket", serve).await;
+}
+
+async fn serve_until_drain(proxy: &Arc<Proxy>, reloads: &mpsc::Sender<Request>) {
     let drain = &proxy.shutdown.drain;
     let path = proxy.snapshot().proxy.control_socket.clone();
     let mut reported = None;
@@ -321,7 +328,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
                 if reported.take().is_some() {
                     info!(path = %path.display(), "commands reach this proxy now");
                 }
-                control.serve(&proxy, &reloads).await;
+                control.serve(proxy, reloads).await;
             }
             Err(error) => {
                 let cure = cure(&error);

@@ -12,12 +12,13 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::supervise;
 
 /// The most threads, for all plugins together.
 const THREADS_MAX: usize = 256;
@@ -288,7 +289,8 @@ impl<W: Work> Threads<W> {
         let own = Arc::clone(&current);
         let started = thread::Builder::new()
             .name("plugin-packets".to_owned())
-            .spawn(move || self.work(&own));
+            // The next work starts another thread.
+            .spawn(move || supervise::caught_here("a call of a plugin", || self.work(&own)));
         if started.is_ok() {
             state.threads.push(current);
             state.awake += 1;
@@ -474,8 +476,9 @@ impl<W: Work> Threads<W> {
         loop {
             thread::sleep(period);
             // A panic ends the works of this look, and not the watch of all others.
-            let look = AssertUnwindSafe(|| self.look(Instant::now()));
-            let has_found = catch_unwind(look).unwrap_or(true);
+            let look = || self.look(Instant::now());
+            let has_found = supervise::caught_here("watching the calls of plugins", look);
+            let has_found = has_found.unwrap_or(true);
             (idle_looks, period) = match has_found {
                 true => (0, LOOK_PERIOD),
                 false => (idle_looks + 1, SLOW_LOOK_PERIOD),

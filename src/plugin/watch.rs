@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 
 use super::health::Health;
 use super::slot::{CALL_BITS, CALL_MASK, DOING, SLOT, SLOTS, Slot, THREAD_END, noted, slot};
+use crate::supervise;
 
 /// How often the slots are checked. A call that two checks in a row find blocks its worker.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
@@ -152,7 +153,7 @@ fn start() {
     }
     let started = thread::Builder::new()
         .name("plugin-watch".to_owned())
-        .spawn(watch);
+        .spawn(|| supervise::repeated_here("watching the calls of plugins", watch));
     match started {
         Ok(watchdog) => {
             let _ = WATCHDOG.set(watchdog.thread().clone());

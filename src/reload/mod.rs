@@ -13,12 +13,10 @@ mod look;
 mod watch;
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -37,6 +35,7 @@ use crate::plugin::Reloaded;
 #[cfg(unix)]
 use crate::plugin::{Spec, trial};
 use crate::proxy::Proxy;
+use crate::supervise::{self, FAILURE_PAUSE, Failed};
 use crate::telemetry::service_manager;
 
 /// The wait after a reload that failed for lack of a thread, a descriptor or an answer of
@@ -46,9 +45,6 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How long a reload may take before the log reports it, and again after twice that time.
 /// Plugins have half a minute to start.
 const UNDER_WAY_LOGGED: Duration = Duration::from_secs(30);
-
-/// The pause after a bug has ended a run of the reloader.
-const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The most problems of one reload that the log shows; `check` shows all.
 const PROBLEMS_SHOWN_MAX: usize = 50;
@@ -271,9 +267,8 @@ impl Reloader {
     /// Reloads whenever files change or `SIGHUP` comes, until the proxy drains. A
     /// failure of its own is logged, and does not end it.
     pub(crate) async fn run(mut self) {
-        while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
-            let words = apart::words_of(&*panic);
-            error!("following the configuration failed and starts again: {words}");
+        let what = "following the configuration";
+        while let Err(Failed) = supervise::caught(what, self.serve()).await {
             // The running parts have no result any more.
             self.reading.running = None;
             self.loading.running = None;

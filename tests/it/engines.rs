@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Files and folders under `src` that could be lifted out as a library.
-const ENGINES: [&str; 23] = [
+const ENGINES: [&str; 24] = [
     "apart.rs",
     "blame.rs",
     "capability.rs",
@@ -29,6 +29,7 @@ const ENGINES: [&str; 23] = [
     "show.rs",
     "socket.rs",
     "status_cache.rs",
+    "supervise.rs",
     "telemetry",
     "upstream",
 ];
@@ -107,7 +108,7 @@ const LAYERS: [&str; 20] = [
     "capability diagnostic",
     "route telemetry upstream limit proxy_protocol",
     "mode",
-    "environment reason blame close",
+    "environment reason blame close supervise",
     "apart glob show socket",
     "priority",
 ];

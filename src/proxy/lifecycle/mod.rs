@@ -11,6 +11,7 @@ mod workers;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 pub(crate) use self::workers::{Phase, at, during, watched};
 use super::Proxy;
 use crate::apart;
+use crate::supervise;
 use crate::telemetry::{LogGuard, service_manager};
 
 /// How long connections may take to write their log line after they were ended.
@@ -272,24 +274,29 @@ impl Signals {
 /// Logs the number of lost log lines, as soon as lines can be written again.
 pub(crate) fn watch_lost_lines(log: &LogGuard) {
     let lost = log.lost_lines();
-    tokio::spawn(async move {
-        let mut known = 0;
-        loop {
-            tokio::time::sleep(LOST_LINES_CHECK).await;
-            let now = lost.dropped_lines();
-            if now > known {
-                warn!(
-                    lines = now - known,
-                    "log lines were lost: their reader is too slow"
-                );
-                known = now;
+    let known = Arc::new(AtomicUsize::new(0));
+    let watch = move || {
+        let (lost, known) = (lost.clone(), Arc::clone(&known));
+        async move {
+            loop {
+                tokio::time::sleep(LOST_LINES_CHECK).await;
+                let now = lost.dropped_lines();
+                let before = known.swap(now, Ordering::Relaxed);
+                if now > before {
+                    warn!(
+                        lines = now - before,
+                        "log lines were lost: their reader is too slow"
+                    );
+                }
             }
         }
-    });
+    };
+    tokio::spawn(supervise::repeated("watching the log", watch));
 }
 
 /// Reports blocked workers; see [`workers`].
 pub(crate) fn watch_workers(workers: &Workers) {
     let runtime = workers.runtime().handle().clone();
-    tokio::spawn(workers::watch(runtime));
+    let watch = move || workers::watch(runtime.clone());
+    tokio::spawn(supervise::repeated("watching the workers", watch));
 }
