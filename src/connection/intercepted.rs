@@ -197,7 +197,6 @@ impl BridgeSession {
             keepalive: self.server.proxy.keepalive,
             limits,
             stop: proxy.shutdown.stop.clone(),
-            outbox: Some(Arc::clone(&self.outbox)),
         };
         RunningRelay {
             // Boxed: an idle session holds it once, instead of each future on the way.

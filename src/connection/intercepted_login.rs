@@ -25,14 +25,12 @@ use super::opening::{Dialect, Opening};
 use super::packets::PacketStage;
 use crate::close::left_by_peer;
 use crate::command::{CommandContext, PlayerCommands};
-use crate::config::model::{
-    DuplicateLogin, Intercepted, InterceptedMode, OnBackendLoss, ServerConfig,
-};
-use crate::forward::Counters;
+use crate::config::model::{DuplicateLogin, Intercepted, InterceptedMode, OnBackendLoss};
 use crate::forward::record::PlayerRecord;
+use crate::forward::{Counters, Outbox};
 use crate::intercept::{
-    self, ClientSettings, DetachedClient, Failure, IdentifiedClient, Identity, LoggedIn, Lost,
-    NotJoined, PlayerDetails, PlayerHandle, StartedLogin,
+    self, ClientSettings, DetachedClient, Failure, IdentifiedClient, LoggedIn, Lost, NotJoined,
+    PlayerDetails, PlayerHandle, StartedLogin,
 };
 use crate::limit::Slot;
 use crate::protocol::packet::Version;
@@ -265,14 +263,19 @@ impl Placed {
             intercepted,
             connection,
         } = login;
-        let handle = player_handle(
-            &identity,
+        let details = PlayerDetails {
+            number: proxy.plugins.in_game().next_number(),
+            name: match entry.unproved_name() {
+                Some(name) => Arc::clone(name),
+                None => identity.profile.name.as_str().into(),
+            },
+            uuid: identity.profile.uuid,
             version,
-            &origin,
-            &server.config,
-            &counters,
-            proxy,
-        );
+            address: origin.client,
+            network: server.config.network().map(str::to_owned),
+            counters: Arc::clone(&counters),
+        };
+        let handle = PlayerHandle::new(details, &server.id);
         let in_network = server.config.network().map(|network| {
             Box::new(NetworkPlayer {
                 origin,
@@ -388,8 +391,8 @@ impl Accepted {
             connection,
         } = self;
         let handle = &player.handle;
-        let outbox = Arc::default();
-        handle.set_server(&server.config.id, &outbox);
+        let outbox = Arc::<Outbox>::default();
+        handle.set_server(&server.id, &outbox);
         entry.begin_session(handle);
         let packets = PacketStage::begin(
             handle,
@@ -406,6 +409,7 @@ impl Accepted {
             commands: PlayerCommands::of(proxy, player.command_context(&server, facts)),
             queries: packets.as_ref().map(PacketStage::queries).cloned(),
             listener: Channel::of(proxy, handle, &server),
+            outbox: Arc::clone(&outbox),
         };
         let joining = intercept::join(
             client,
@@ -508,27 +512,6 @@ impl JoiningPlayer {
             }
         }
     }
-}
-
-/// How tasks other than the session reach the player.
-fn player_handle(
-    identity: &Identity,
-    version: Version,
-    origin: &Origin,
-    config: &ServerConfig,
-    counters: &Arc<Counters>,
-    proxy: &Proxy,
-) -> Arc<PlayerHandle> {
-    let details = PlayerDetails {
-        number: proxy.plugins.in_game().next_number(),
-        name: identity.profile.name.clone(),
-        uuid: identity.profile.uuid,
-        version,
-        address: origin.client,
-        network: config.network().map(str::to_owned),
-        counters: Arc::clone(counters),
-    };
-    PlayerHandle::new(details, &config.id)
 }
 
 /// The scope of the roster in which players of this server are.

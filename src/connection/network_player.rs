@@ -165,8 +165,8 @@ impl NetworkPlayer {
         facts.server = Some(Arc::clone(&server));
         facts.session = session;
         facts.session_connected();
-        let outbox = Arc::default();
-        self.handle.set_server(&server.config.id, &outbox);
+        let outbox = Arc::clone(&arrival.outbox);
+        self.handle.set_server(&server.id, &outbox);
         let packets = PacketStage::begin(
             &self.handle,
             &server,

@@ -194,6 +194,7 @@ impl NetworkPlayer {
                 interrupts,
                 queries: None,
                 listener: Channel::of(proxy, &self.handle, &server),
+                outbox: Arc::default(),
             };
             match self.enter(client, *ready, arrival, facts).await {
                 Ok(arrived) => {

@@ -5,12 +5,12 @@
 //! limits for them.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::limit::Bucket;
+use super::Outbox;
+use crate::limit::{Amounts, Bucket, Rate};
 use crate::protocol::bungee;
 use crate::protocol::nbt;
 use crate::protocol::packet::login::COOKIE_BYTES_MAX;
@@ -26,6 +26,10 @@ const BYTES_PER_SECOND_MAX: u64 = 4 * 1024 * 1024;
 /// The size of a burst, as the time in which that much is allowed on average: after a
 /// network delay clients send what they have queued.
 const RATE_WINDOW: Duration = Duration::from_secs(7);
+const RATES: [Rate; 2] = [
+    Rate::new(PACKETS_PER_SECOND_MAX, RATE_WINDOW),
+    Rate::new(BYTES_PER_SECOND_MAX, RATE_WINDOW),
+];
 /// Completions a second that a client may request; more requests are dropped. A client
 /// sends one for each typed key.
 const COMPLETIONS_PER_SECOND_MAX: u64 = 50;
@@ -157,78 +161,38 @@ pub(crate) enum Allowed {
     Drop,
 }
 
-/// The cookies that a backend has requested, shared by both directions of a session.
-#[derive(Debug, Default)]
-struct RequestedCookies(Mutex<Vec<Box<str>>>);
-
-impl RequestedCookies {
-    fn lock(&self) -> MutexGuard<'_, Vec<Box<str>>> {
-        // A panic under the lock leaves the value consistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ask(&self, name: &str) -> Result<(), Exceeded> {
-        let mut names = self.lock();
-        let bytes: usize = names.iter().map(|name| name.len()).sum();
-        let asked = named("unanswered requests for cookies", "names");
-        asked.bound(names.len() + 1, COOKIES_ASKED_MAX)?;
-        let asked = named("unanswered requests for cookies", "bytes");
-        asked.bound(bytes + name.len(), COOKIES_ASKED_BYTES_MAX)?;
-        names.push(name.into());
-        Ok(())
-    }
-
-    fn answer(&self, name: &str) -> Result<(), Exceeded> {
-        let mut names = self.lock();
-        let place = names.iter().position(|asked| **asked == *name);
-        names.swap_remove(place.ok_or(Exceeded::UnaskedCookie)?);
-        if names.is_empty() {
-            // Frees the memory.
-            *names = Vec::new();
-        }
-        Ok(())
-    }
-}
-
-/// The limits of both directions of a new session.
-pub(crate) fn bounds() -> (ClientBounds, BackendBounds) {
-    let asked = Arc::<RequestedCookies>::default();
-    (ClientBounds::new(Arc::clone(&asked)), BackendBounds(asked))
-}
-
 /// The limits for what a client sends.
 #[derive(Debug)]
 pub(crate) struct ClientBounds {
-    packets: Bucket,
-    bytes: Bucket,
+    /// What is left of [`RATES`].
+    left: Amounts<2>,
+    /// Boxed, and `None` until it is needed, to keep an idle session small.
+    rare: Option<Box<RareBounds>>,
+}
+
+/// The part of a client's limits that only some clients need.
+#[derive(Debug, Default)]
+struct RareBounds {
     /// Made for the first request.
-    completions: Option<Box<Bucket>>,
+    completions: Option<Bucket>,
     /// The channels that it has registered.
     channels: BTreeSet<Box<str>>,
-    cookies: Arc<RequestedCookies>,
 }
 
 impl ClientBounds {
-    fn new(cookies: Arc<RequestedCookies>) -> Self {
-        let now = Instant::now();
+    /// The limits of a new client.
+    pub(crate) fn new() -> Self {
         Self {
-            packets: Bucket::new(PACKETS_PER_SECOND_MAX, RATE_WINDOW, now),
-            bytes: Bucket::new(BYTES_PER_SECOND_MAX, RATE_WINDOW, now),
-            completions: None,
-            channels: BTreeSet::new(),
-            cookies,
+            left: Amounts::full(&RATES, Instant::now()),
+            rare: None,
         }
-    }
-
-    /// Continues with another backend, which has not requested any cookie yet.
-    pub(crate) fn renew(&mut self) -> BackendBounds {
-        self.cookies = Arc::default();
-        BackendBounds(Arc::clone(&self.cookies))
     }
 
     /// The channels that the client has registered.
     pub(crate) fn channels(&self) -> impl Iterator<Item = &str> {
-        self.channels.iter().map(|channel| &**channel)
+        let rare = self.rare.iter();
+        let channels = rare.flat_map(|rare| &rare.channels);
+        channels.map(|channel| &**channel)
     }
 
     /// Counts a packet of `packet_bytes` bytes before compression.
@@ -237,20 +201,16 @@ impl ClientBounds {
     ///
     /// When the client has sent too much.
     pub(crate) fn count(&mut self, packet_bytes: usize) -> Result<(), Exceeded> {
-        let now = Instant::now();
         let bytes = u64::try_from(packet_bytes).unwrap_or(u64::MAX);
-        let exceeded = |per_second: u64, unit| Exceeded::Limit {
+        let taken = self.left.take(&RATES, [1, bytes], Instant::now());
+        taken.map_err(|rate| Exceeded::Limit {
             what: "a flood",
-            max: usize::try_from(per_second).unwrap_or(usize::MAX),
-            unit,
-        };
-        if !self.packets.take(1, now) {
-            return Err(exceeded(PACKETS_PER_SECOND_MAX, "packets a second"));
-        }
-        if !self.bytes.take(bytes, now) {
-            return Err(exceeded(BYTES_PER_SECOND_MAX, "bytes a second"));
-        }
-        Ok(())
+            max: usize::try_from(rate.per_second()).unwrap_or(usize::MAX),
+            unit: match rate.per_second() {
+                PACKETS_PER_SECOND_MAX => "packets a second",
+                _ => "bytes a second",
+            },
+        })
     }
 
     /// Whether [`check`](Self::check) reads packets of this kind.
@@ -269,7 +229,8 @@ impl ClientBounds {
         )
     }
 
-    /// Checks the fields of a packet against their limits.
+    /// Checks the fields of a packet against their limits. A cookie is left to
+    /// [`check_cookie`].
     ///
     /// # Errors
     ///
@@ -280,11 +241,7 @@ impl ClientBounds {
         kind: Serverbound,
         fields: &[u8],
     ) -> Result<Allowed, Exceeded> {
-        match self.check_fields(version, kind, fields) {
-            // A malformed one cannot be matched to a request of the backend.
-            Err(error) if kind == Serverbound::CookieResponse => Err(error),
-            checked => lenient(checked, Allowed::Pass),
-        }
+        lenient(self.check_fields(version, kind, fields), Allowed::Pass)
     }
 
     fn check_fields(
@@ -315,19 +272,13 @@ impl ClientBounds {
                 COMPLETION.text(cursor, limit(version, V1_13, COMPLETION_CHARS_MAX))?;
                 let now = Instant::now();
                 let new = || Bucket::new(COMPLETIONS_PER_SECOND_MAX, COMPLETIONS_WINDOW, now);
-                let bucket = self.completions.get_or_insert_with(|| Box::new(new()));
+                let rare = self.rare.get_or_insert_default();
+                let bucket = rare.completions.get_or_insert_with(new);
                 if !bucket.take(1, now) {
                     return Ok(Allowed::Drop);
                 }
             }
             Serverbound::PluginMessage => return self.check_plugin_message(version, cursor),
-            Serverbound::CookieResponse => {
-                let name = COOKIE.text(cursor, COOKIE_NAME_CHARS_MAX)?;
-                if COOKIE.read(cursor.bool())? {
-                    COOKIE.read(cursor.bytes(COOKIE_BYTES_MAX))?;
-                }
-                self.cookies.answer(name)?;
-            }
             Serverbound::KnownPacks => check_known_packs(cursor)?,
             Serverbound::CustomClick => check_click(cursor)?,
             _ => {}
@@ -359,61 +310,95 @@ impl ClientBounds {
             PLUGIN_MESSAGE.read(cursor.u16())?;
         }
         let names = cursor.clone().rest().split(|byte| *byte == 0);
+        let channels = &mut self.rare.get_or_insert_default().channels;
         for name in names.filter(|name| !name.is_empty()) {
             let name = String::from_utf8_lossy(name);
             if !registers {
-                self.channels.remove(&*name);
+                channels.remove(&*name);
                 continue;
             }
             let length = name.encode_utf16().count();
             named("the name of a channel", "characters").bound(length, REGISTERED_CHARS_MAX)?;
-            self.channels.insert(name.into());
-            named("a registration", "channels").bound(self.channels.len(), CHANNELS_MAX)?;
+            channels.insert(name.into());
+            named("a registration", "channels").bound(channels.len(), CHANNELS_MAX)?;
         }
         Ok(Allowed::Pass)
     }
 }
 
-/// The limits for what a backend sends.
-#[derive(Debug, Clone)]
-pub(crate) struct BackendBounds(Arc<RequestedCookies>);
-
-impl BackendBounds {
-    /// Whether [`check`](Self::check) reads packets of this kind.
-    pub(crate) const fn checks(kind: Clientbound) -> bool {
-        matches!(
-            kind,
-            Clientbound::PluginMessage
-                | Clientbound::CookieRequest
-                | Clientbound::StoreCookie
-                | Clientbound::KnownPacks
-        )
+/// Checks the fields of a cookie that a client sends: its backend must have requested it.
+///
+/// # Errors
+///
+/// When the client is to be disconnected, also because of a malformed one, which cannot be
+/// matched to a request.
+pub(crate) fn check_cookie(fields: &[u8], outbox: &Outbox) -> Result<(), Exceeded> {
+    let cursor = &mut Cursor::new(fields);
+    let name = COOKIE.text(cursor, COOKIE_NAME_CHARS_MAX)?;
+    if COOKIE.read(cursor.bool())? {
+        COOKIE.read(cursor.bytes(COOKIE_BYTES_MAX))?;
     }
+    outbox.with_requested_cookies(|names| {
+        let place = names.iter().position(|requested| **requested == *name);
+        names.swap_remove(place.ok_or(Exceeded::UnaskedCookie)?);
+        Ok(())
+    })
+}
 
-    /// Checks the fields of a packet against their limits.
-    ///
-    /// # Errors
-    ///
-    /// When the connection to the backend is to be ended.
-    pub(crate) fn check(&self, kind: Clientbound, fields: &[u8]) -> Result<(), Exceeded> {
-        lenient(self.check_fields(kind, fields), ())
-    }
+/// Records that a backend requests the cookie of this name.
+fn request_cookie(name: &str, outbox: &Outbox) -> Result<(), Exceeded> {
+    outbox.with_requested_cookies(|names| {
+        let bytes: usize = names.iter().map(|name| name.len()).sum();
+        let requested = named("unanswered requests for cookies", "names");
+        requested.bound(names.len() + 1, COOKIES_ASKED_MAX)?;
+        let requested = named("unanswered requests for cookies", "bytes");
+        requested.bound(bytes + name.len(), COOKIES_ASKED_BYTES_MAX)?;
+        names.push(name.into());
+        Ok(())
+    })
+}
 
-    fn check_fields(&self, kind: Clientbound, fields: &[u8]) -> Result<(), Exceeded> {
-        let cursor = &mut Cursor::new(fields);
-        match kind {
-            Clientbound::PluginMessage => {
-                PLUGIN_MESSAGE.text(cursor, CHANNEL_CHARS_MAX)?;
-                PLUGIN_MESSAGE.bound(cursor.remaining(), BACKEND_MESSAGE_BYTES_MAX)
-            }
-            Clientbound::CookieRequest => self.0.ask(COOKIE.text(cursor, COOKIE_NAME_CHARS_MAX)?),
-            Clientbound::StoreCookie => {
-                COOKIE.text(cursor, COOKIE_NAME_CHARS_MAX)?;
-                COOKIE.read(cursor.bytes(COOKIE_BYTES_MAX)).map(drop)
-            }
-            Clientbound::KnownPacks => check_known_packs(cursor),
-            _ => Ok(()),
+/// Whether [`check_backend`] reads packets of this kind.
+pub(crate) const fn checks_backend(kind: Clientbound) -> bool {
+    matches!(
+        kind,
+        Clientbound::PluginMessage
+            | Clientbound::CookieRequest
+            | Clientbound::StoreCookie
+            | Clientbound::KnownPacks
+    )
+}
+
+/// Checks the fields of a packet of a backend against their limits. The outbox of the
+/// session records the cookies that the backend requests.
+///
+/// # Errors
+///
+/// When the connection to the backend is to be ended.
+pub(crate) fn check_backend(
+    kind: Clientbound,
+    fields: &[u8],
+    outbox: &Outbox,
+) -> Result<(), Exceeded> {
+    lenient(check_backend_fields(kind, fields, outbox), ())
+}
+
+fn check_backend_fields(kind: Clientbound, fields: &[u8], outbox: &Outbox) -> Result<(), Exceeded> {
+    let cursor = &mut Cursor::new(fields);
+    match kind {
+        Clientbound::PluginMessage => {
+            PLUGIN_MESSAGE.text(cursor, CHANNEL_CHARS_MAX)?;
+            PLUGIN_MESSAGE.bound(cursor.remaining(), BACKEND_MESSAGE_BYTES_MAX)
         }
+        Clientbound::CookieRequest => {
+            request_cookie(COOKIE.text(cursor, COOKIE_NAME_CHARS_MAX)?, outbox)
+        }
+        Clientbound::StoreCookie => {
+            COOKIE.text(cursor, COOKIE_NAME_CHARS_MAX)?;
+            COOKIE.read(cursor.bytes(COOKIE_BYTES_MAX)).map(drop)
+        }
+        Clientbound::KnownPacks => check_known_packs(cursor),
+        _ => Ok(()),
     }
 }
 

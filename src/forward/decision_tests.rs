@@ -58,13 +58,14 @@ struct Rig {
     later: Arc<Later>,
 }
 
-fn queries() -> (Arc<Outbox>, Arc<PacketQueries>, Arc<Later>) {
+/// Queries of a session with this outbox.
+fn queries(outbox: &Arc<Outbox>) -> (Arc<PacketQueries>, Arc<Later>) {
     let wanted =
         Wanted::default().with(State::Play, Direction::Clientbound, [1 << WANTED, 0, 0, 0]);
-    let (outbox, later) = (Arc::<Outbox>::default(), Arc::<Later>::default());
+    let later = Arc::<Later>::default();
     let decider = Arc::clone(&later);
-    let queries = PacketQueries::new(wanted, decider, Arc::clone(&outbox));
-    (outbox, Arc::new(queries), later)
+    let queries = PacketQueries::new(wanted, decider, Arc::clone(outbox));
+    (Arc::new(queries), later)
 }
 
 fn frames(ids: &[u8]) -> Vec<u8> {
@@ -78,9 +79,8 @@ impl Rig {
         let cipher = is_encrypted.then(|| Cipher::new(&SECRET));
         let (player, mut server, session, mut filters) = framed(Format::Plain, cipher).await;
         let counters = Arc::clone(&session.counters);
-        let (outbox, queries, later) = queries();
+        let (queries, later) = queries(filters.outbox());
         filters.set_queries(&queries);
-        filters.outbox = Some(outbox);
         let mut exchange = Exchange::framed(session, filters).into_std().unwrap();
         let mut buffers = Buffers::of_encrypting_driver();
         server.write_all(&frames(ids)).await.unwrap();
@@ -214,9 +214,8 @@ async fn a_sender_is_unwatched_only_if_it_sends_more() {
 async fn a_relay_thread_does_not_wait_for_a_decision() {
     let cipher = Cipher::new(&SECRET);
     let (mut player, mut server, session, mut filters) = framed(Format::Plain, Some(cipher)).await;
-    let (outbox, queries, later) = queries();
+    let (queries, later) = queries(filters.outbox());
     filters.set_queries(&queries);
-    filters.outbox = Some(outbox);
     let stop = session.stop.clone();
     let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
     let forwarder = reactor.forwarder(Method::Copy);

@@ -16,13 +16,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::bounds::bounds;
+use super::bounds::ClientBounds;
 use super::exchange::{Exchange, Ready};
 use super::framed::{FrameFilter, FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Method};
 use super::packets::{Edits, SentState};
 use super::reactor::{self, Reactor};
-use super::{Counters, End, Limits, Listener, Outcome, Session, Side};
+use super::{Counters, End, Limits, Listener, Outbox, Outcome, Session, Side};
 use crate::protocol::cipher::{self, Cipher};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::{State, Version};
@@ -86,7 +86,7 @@ pub(super) async fn framed(
         format,
         strict: true,
     };
-    let (of_client, of_backend) = bounds();
+    let outbox = Arc::<Outbox>::default();
     let filters = FrameFilters {
         serverbound: Box::new(FrameFilter::serverbound(
             version,
@@ -94,7 +94,8 @@ pub(super) async fn framed(
             receiver,
             State::Play,
             cipher.clone(),
-            Box::new(of_client),
+            Box::new(ClientBounds::new()),
+            Arc::clone(&outbox),
         )),
         clientbound: Box::new(FrameFilter::clientbound(
             version,
@@ -103,9 +104,8 @@ pub(super) async fn framed(
             SentState::new(State::Play),
             cipher,
             Edits::default(),
-            of_backend,
+            outbox,
         )),
-        outbox: None,
     };
     (player, server, session, filters)
 }

@@ -97,13 +97,14 @@ impl Exchange<tokio::net::TcpStream> {
     /// A framed session. The client's socket outlives it: see
     /// [`into_returned_client`](Self::into_returned_client).
     pub(super) fn framed(session: Session, filters: FrameFilters) -> Self {
+        let outbox = Arc::clone(filters.outbox());
         let lanes = Both {
             client: Lane::framed(Direction::Serverbound, filters.serverbound),
             backend: Lane::framed(Direction::Clientbound, filters.clientbound),
         };
         Self {
             is_framed: true,
-            outbox: filters.outbox,
+            outbox: Some(outbox),
             ..Self::with_lanes(session, lanes)
         }
     }

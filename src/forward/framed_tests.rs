@@ -15,13 +15,13 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::bounds::bounds;
+use super::bounds::ClientBounds;
 use super::encryption_tests::connected;
 use super::framed::{FrameFilter, FrameFilters, ReturnedClient};
 use super::lane::Method;
 use super::packets::{Edits, SentState};
 use super::reactor::Reactor;
-use super::{COPY_BYTES, Counters, Direction, End, Limits, Outcome, Session, Side};
+use super::{COPY_BYTES, Counters, Direction, End, Limits, Outbox, Outcome, Session, Side};
 use crate::protocol::cipher::Cipher;
 use crate::protocol::codec::{self, CLIENTBOUND_PACKET_BYTES_MAX, Format, Receiver, Zlib};
 use crate::protocol::packet::{State, Version};
@@ -235,7 +235,7 @@ impl Kind {
             format,
             strict: true,
         };
-        let (of_client, of_backend) = bounds();
+        let outbox = Arc::<Outbox>::default();
         FrameFilters {
             serverbound: Box::new(FrameFilter::serverbound(
                 version,
@@ -243,7 +243,8 @@ impl Kind {
                 receiver(self.backend),
                 State::Play,
                 cipher(),
-                Box::new(of_client),
+                Box::new(ClientBounds::new()),
+                Arc::clone(&outbox),
             )),
             clientbound: Box::new(FrameFilter::clientbound(
                 version,
@@ -252,9 +253,8 @@ impl Kind {
                 SentState::new(State::Play),
                 cipher(),
                 Edits::default(),
-                of_backend,
+                outbox,
             )),
-            outbox: None,
         }
     }
 }

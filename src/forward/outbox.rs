@@ -3,13 +3,16 @@
 //! A sender may be on any thread, and never waits. A packet waits in a bounded queue until
 //! the driver of the session is between two frames and the receiver accepts it. The outbox
 //! notifies the driver.
+//!
+//! It also has the requests for cookies that the client has not answered: those of plugins,
+//! and the names of those of the backend.
 
 use std::collections::VecDeque;
 #[cfg(target_os = "linux")]
 use std::fmt;
 #[cfg(target_os = "linux")]
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -29,8 +32,9 @@ pub(crate) const WAITING_BYTES_MAX: usize = 512 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
-    /// The number that waits in each direction, readable without the lock.
-    counts: [AtomicUsize; 2],
+    /// The number that waits in each direction, readable without the lock. Small, since each
+    /// session has an outbox.
+    counts: [AtomicU32; 2],
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +83,19 @@ struct Content {
     queues: [VecDeque<Queued>; 2],
     /// The cookies that plugins have requested from the client.
     cookies: Vec<AskedCookie>,
+    /// The names of those that the backend has requested.
+    of_backend: Vec<Box<str>>,
+}
+
+impl Content {
+    fn is_empty(&self) -> bool {
+        let Self {
+            queues,
+            cookies,
+            of_backend,
+        } = self;
+        cookies.is_empty() && of_backend.is_empty() && queues.iter().all(VecDeque::is_empty)
+    }
 }
 
 impl Waiting {
@@ -109,9 +126,7 @@ impl Waiting {
 
     /// Frees the content if nothing is left.
     fn shrink(&mut self) {
-        self.content.take_if(|content| {
-            content.cookies.is_empty() && content.queues.iter().all(VecDeque::is_empty)
-        });
+        self.content.take_if(|content| content.is_empty());
     }
 }
 
@@ -149,7 +164,7 @@ impl Outbox {
     ) -> Result<(), Full> {
         let mut waiting = self.lock();
         let count = waiting.append(direction, sender, packets)?;
-        self.counts[direction as usize].store(count, Ordering::Release);
+        self.set_count(direction, count);
         if let Some(waker) = Self::notify_and_unlock(waiting) {
             waker.wake();
         }
@@ -207,7 +222,7 @@ impl Outbox {
         }
         let direction = Direction::Clientbound;
         let count = waiting.append(direction, sender, vec![request])?;
-        self.counts[direction as usize].store(count, Ordering::Release);
+        self.set_count(direction, count);
         let (answer, receiver) = oneshot::channel();
         let content = waiting.content.get_or_insert_default();
         content.cookies.push((key.into(), answer));
@@ -247,6 +262,25 @@ impl Outbox {
         true
     }
 
+    /// Gives access to the names of the cookies that the backend has requested and the
+    /// client has not answered.
+    pub(super) fn with_requested_cookies<T>(
+        &self,
+        access: impl FnOnce(&mut Vec<Box<str>>) -> T,
+    ) -> T {
+        let mut waiting = self.lock();
+        let accessed = access(&mut waiting.content.get_or_insert_default().of_backend);
+        waiting.shrink();
+        accessed
+    }
+
+    /// Called with the lock.
+    fn set_count(&self, direction: Direction, count: usize) {
+        // Beyond this number there are more packets than memory.
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.counts[direction as usize].store(count, Ordering::Release);
+    }
+
     /// Whether a packet waits in one of the directions.
     pub(super) fn has_any(&self) -> bool {
         [Direction::Clientbound, Direction::Serverbound]
@@ -265,7 +299,7 @@ impl Outbox {
         let content = waiting.content.as_mut()?;
         let queue = &mut content.queues[direction as usize];
         let queued = queue.pop_front();
-        self.counts[direction as usize].store(queue.len(), Ordering::Release);
+        self.set_count(direction, queue.len());
         waiting.shrink();
         queued.map(|queued| queued.packet)
     }

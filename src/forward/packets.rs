@@ -1,8 +1,6 @@
 //! What packets mean for a session in which the proxy reads frames ([`SentState`]), and
 //! which ones it changes ([`Edits`]): in the configuration and in play.
 
-use std::sync::Arc;
-
 use super::commands::SessionCommands;
 use crate::protocol::packet::{Brand, Clientbound, State, Version};
 use crate::protocol::varint;
@@ -56,50 +54,51 @@ impl SentState {
     }
 }
 
-/// What the proxy changes in packets for a client.
-#[derive(Debug, Clone, Default)]
+/// What the proxy adds to the name of a backend's software.
+const BRAND: Brand = Brand("infrarust");
+
+/// What the proxy changes in packets for a client, apart from its commands.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Edits {
-    /// What is appended to the name of the backend's software.
-    pub(crate) brand: Option<Brand>,
+    /// Whether the name of the backend's software gets an addition.
+    pub(crate) adds_brand: bool,
     /// Whether the join game says that the server authenticates (since 26.2). The
     /// backend does not know that the proxy does.
     pub(crate) is_authenticated: bool,
-    /// The commands of the proxy that the player may use, if there are any.
-    pub(crate) commands: Option<Arc<SessionCommands>>,
 }
 
 impl Edits {
-    /// Whether [`apply`](Self::apply) can change packets of this kind.
-    pub(crate) fn may_change(&self, kind: Clientbound) -> bool {
+    /// Whether [`apply`](Self::apply) can change packets of this kind. `commands` are those
+    /// of the proxy that the player may use, if there are any.
+    pub(crate) fn may_change(self, kind: Clientbound, commands: Option<&SessionCommands>) -> bool {
         match kind {
-            Clientbound::PluginMessage => self.brand.is_some(),
+            Clientbound::PluginMessage => self.adds_brand,
             Clientbound::JoinGame => self.is_authenticated,
-            _ => {
-                let commands = self.commands.as_ref();
-                commands.is_some_and(|commands| commands.reads_clientbound(kind))
-            }
+            _ => commands.is_some_and(|commands| commands.reads_clientbound(kind)),
         }
     }
 
     /// The packet that replaces this packet of the backend; `None` if it passes unchanged.
     pub(crate) fn apply(
-        &self,
+        self,
         version: Version,
         state: State,
         kind: Clientbound,
         fields: &[u8],
+        commands: Option<&SessionCommands>,
     ) -> Option<Vec<u8>> {
         let id = version.id(state, kind)?;
         match kind {
-            Clientbound::PluginMessage => self.brand?.rewrite(version, state, fields),
+            Clientbound::PluginMessage if self.adds_brand => BRAND.rewrite(version, state, fields),
+            Clientbound::PluginMessage => None,
             Clientbound::JoinGame => self.join_game(version, id, fields),
-            _ => self.commands.as_ref()?.clientbound(kind, fields),
+            _ => commands?.clientbound(kind, fields),
         }
     }
 
     /// The join game with the flag that the server authenticates, if the version has
     /// it. The flag is the second to last byte (26.2 and 26.3).
-    fn join_game(&self, version: Version, id: u8, fields: &[u8]) -> Option<Vec<u8>> {
+    fn join_game(self, version: Version, id: u8, fields: &[u8]) -> Option<Vec<u8>> {
         if !self.is_authenticated || version.protocol() < V26_2 {
             return None;
         }

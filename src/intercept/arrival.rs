@@ -19,7 +19,7 @@ use super::detached::{DetachedClient, drop_frame, open_bundle};
 use super::failure::Failure;
 use super::held::HeldFrames;
 use super::identity::Who;
-use super::join::{Joining, decide, edits};
+use super::join::{Joining, commands, decide, edits};
 use super::player_handle::PlayerHandle;
 use super::playing::Playing;
 use super::roster::Replaced;
@@ -28,7 +28,7 @@ use super::wire::{Frame, Wire, WireError};
 use crate::forward::commands::Commands;
 use crate::forward::queries::PacketQueries;
 use crate::forward::record::PlayerRecord;
-use crate::forward::{Direction, Listener};
+use crate::forward::{Direction, Listener, Outbox};
 use crate::protocol::component;
 use crate::protocol::forge::{self, Negotiation};
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version, world};
@@ -71,6 +71,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) queries: Option<Arc<PacketQueries>>,
     /// Handles requests of the backend to the proxy, if the server may send them.
     pub(crate) listener: Option<Arc<dyn Listener>>,
+    /// The outbox of the connection to the backend.
+    pub(crate) outbox: Arc<Outbox>,
 }
 
 /// What ends a session in every phase.
@@ -188,23 +190,18 @@ impl DetachedClient {
     }
 
     fn at(self, backend: Wire, held: HeldFrames, until: Instant, arrival: &Arrival<'_>) -> Joining {
-        let mut bounds = self.bounds;
-        let backend_bounds = bounds.renew();
         Joining {
             client: self.client,
             backend,
             version: self.version,
             clientbound: self.sent,
             serverbound: self.serverbound,
-            edits: edits(
-                self.version,
-                arrival.is_authenticated,
-                arrival.commands.as_ref(),
-            ),
+            edits: edits(arrival.is_authenticated),
+            commands: commands(self.version, arrival.commands.as_ref()),
             has_world: self.has_world,
             has_joined: false,
-            client_bounds: bounds,
-            backend_bounds,
+            client_bounds: self.bounds,
+            outbox: Arc::clone(&arrival.outbox),
             record: Some(self.record),
             held,
             notices: arrival.notices.clone(),

@@ -280,7 +280,6 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::forward::bounds::bounds;
     use crate::intercept::PlayerHandle;
 
     /// More than the buffers of the sockets below hold.
@@ -299,7 +298,7 @@ mod tests {
             version: Version::of(767).unwrap(),
             sent: SentState::new(State::Play),
             serverbound: State::Play,
-            bounds: Box::new(bounds().0),
+            bounds: Box::new(ClientBounds::new()),
             has_world: true,
             record: PlayerRecord::default(),
             kick: None,

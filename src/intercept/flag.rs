@@ -19,7 +19,7 @@ impl Flag {
     /// Sets it, and wakes all waiting tasks.
     pub(crate) fn set(&self) {
         self.is_set.store(true, Ordering::Release);
-        self.waiting.notify_waiters();
+        self.wake();
     }
 
     /// Whether it is set.
@@ -29,11 +29,26 @@ impl Flag {
 
     /// Completes when it is set. Cancel safe.
     pub(crate) async fn wait(&self) {
+        self.wait_until(|| self.is_set()).await;
+    }
+
+    /// Wakes the tasks in [`wait_until`](Self::wait_until), so that they look again.
+    pub(super) fn wake(&self) {
+        self.waiting.notify_waiters();
+    }
+
+    /// Completes when this is true. It is looked at each time that the flag is set, and after
+    /// each call of [`wake`](Self::wake). Cancel safe.
+    pub(super) async fn wait_until(&self, is_met: impl Fn() -> bool) {
         let mut waiting = pin!(self.waiting.notified());
-        // From here on this task is woken, so a flag that was set earlier is seen below.
-        waiting.as_mut().enable();
-        if !self.is_set() {
-            waiting.await;
+        loop {
+            // From here on this task is woken, so a change before is seen below.
+            waiting.as_mut().enable();
+            if is_met() {
+                return;
+            }
+            waiting.as_mut().await;
+            waiting.set(self.waiting.notified());
         }
     }
 }

@@ -14,20 +14,17 @@ use super::reader::{ClosingClient, Lost};
 use super::settings::ClientCompression;
 use super::time_budget::{Actor, CLIENT_WAIT, OpenRequests, TimeBudget};
 use super::wire::{Frame, Packet, Wire, WireError};
-use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
+use crate::forward::bounds::{Allowed, ClientBounds, Exceeded, check_backend, check_cookie};
 use crate::forward::commands::{Commands, PacketAction, SessionCommands};
 use crate::forward::framed::{FrameFilter, FrameFilters, OUTPUT_BYTES_MAX};
 use crate::forward::packets::{Edits, SentState};
 use crate::forward::queries::{Decision, PacketQueries};
 use crate::forward::record::{PlayerRecord, is_held};
-use crate::forward::{Counters, Direction, Listener};
+use crate::forward::{Counters, Direction, Listener, Outbox};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::login::{self as packets};
-use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
+use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
 use crate::protocol::version::{V1_8, V1_18, V1_20_2};
-
-/// The text that the proxy appends to the brand of a backend.
-const BRAND: Brand = Brand("infrarust");
 
 /// The settings of a player's connection, from the configuration of the server.
 #[derive(Debug, Clone)]
@@ -44,6 +41,8 @@ pub(crate) struct ClientSettings {
     pub(crate) queries: Option<Arc<PacketQueries>>,
     /// Handles requests of the backend to the proxy, if the server may send them.
     pub(crate) listener: Option<Arc<dyn Listener>>,
+    /// The outbox of the connection to the backend.
+    pub(crate) outbox: Arc<Outbox>,
 }
 
 /// Logs the player in at a backend, unless another login has `replaced` this one.
@@ -90,7 +89,6 @@ pub(crate) async fn join(
     let LoggedIn { wire, until, .. } = logged_in;
     let version = player.client.version;
     let login_left = player.client.time_left;
-    let (client_bounds, backend_bounds) = bounds();
     let mut joining = Joining {
         backend: wire,
         client: player.client.wire,
@@ -102,15 +100,12 @@ pub(crate) async fn join(
             V1_20_2.. => State::Login,
             _ => State::Play,
         },
-        edits: edits(
-            version,
-            settings.is_authenticated,
-            settings.commands.as_ref(),
-        ),
+        edits: edits(settings.is_authenticated),
+        commands: commands(version, settings.commands.as_ref()),
         has_world: false,
         has_joined: false,
-        client_bounds: Box::new(client_bounds),
-        backend_bounds,
+        client_bounds: Box::new(ClientBounds::new()),
+        outbox: Arc::clone(&settings.outbox),
         record,
         held: HeldFrames::default(),
         notices,
@@ -139,19 +134,21 @@ pub(crate) async fn join(
     }
 }
 
-/// The changes of the proxy to packets for a player. `commands` are those that the player
-/// may use.
-pub(super) fn edits(
-    version: Version,
-    is_authenticated: bool,
-    commands: Option<&Arc<dyn Commands>>,
-) -> Edits {
-    let commands = commands.map(|commands| SessionCommands::new(Arc::clone(commands), version));
+/// The changes of the proxy to packets for a player.
+pub(super) const fn edits(is_authenticated: bool) -> Edits {
     Edits {
-        brand: Some(BRAND),
+        adds_brand: true,
         is_authenticated,
-        commands: commands.map(Arc::new),
     }
+}
+
+/// The commands of the proxy that a player may use, for a new connection to a backend.
+pub(super) fn commands(
+    version: Version,
+    commands: Option<&Arc<dyn Commands>>,
+) -> Option<Arc<SessionCommands>> {
+    let commands = Arc::clone(commands?);
+    Some(Arc::new(SessionCommands::new(commands, version)))
 }
 
 /// The decision of plugins about a packet; it passes if no plugin wants it.
@@ -188,14 +185,16 @@ pub(super) struct Joining {
     /// The state in which the client writes and the backend reads.
     pub(super) serverbound: State,
     pub(super) edits: Edits,
+    /// The commands of the proxy that the player may use, if there are any.
+    pub(super) commands: Option<Arc<SessionCommands>>,
     /// Whether the client has been in a world, of this backend or another.
     pub(super) has_world: bool,
     /// Whether the backend has sent its join game.
     pub(super) has_joined: bool,
     /// The limits of the client's packets.
     pub(super) client_bounds: Box<ClientBounds>,
-    /// The limits of the backend's packets.
-    pub(super) backend_bounds: BackendBounds,
+    /// The outbox of the connection to this backend.
+    pub(super) outbox: Arc<Outbox>,
     /// The record of a player who may move to another backend.
     pub(super) record: Option<PlayerRecord>,
     pub(super) held: HeldFrames,
@@ -408,11 +407,14 @@ impl Joining {
             if !self.record.as_ref().is_none_or(is_wanted) {
                 return Ok(());
             }
+            if kind == Serverbound::CookieResponse {
+                check_cookie(fields, &self.outbox).map_err(exceeded)?;
+            }
             let checked = self.client_bounds.check(version, kind, fields);
             if checked.map_err(exceeded)? == Allowed::Drop {
                 return Ok(());
             }
-            let commands = self.edits.commands.as_ref();
+            let commands = self.commands.as_ref();
             match commands.map_or(PacketAction::Pass, |it| {
                 it.serverbound(kind, packet.fields())
             }) {
@@ -459,7 +461,7 @@ impl Joining {
         let Some(kind) = packet.kind(self.version, state) else {
             return Ok(None);
         };
-        let checked = self.backend_bounds.check(kind, packet.fields());
+        let checked = check_backend(kind, packet.fields(), &self.outbox);
         checked.map_err(|error| Failure::BackendFault(error.to_string()))?;
         if let Some(record) = &self.record {
             if kind == Clientbound::Disconnect {
@@ -473,7 +475,9 @@ impl Joining {
         self.has_joined |= kind == Clientbound::JoinGame;
         self.open_requests.ask(kind);
         self.clientbound.note(kind);
-        Ok(self.edits.apply(self.version, state, kind, packet.fields()))
+        let (version, commands) = (self.version, self.commands.as_deref());
+        let edits = self.edits;
+        Ok(edits.apply(version, state, kind, packet.fields(), commands))
     }
 
     /// The player cannot come into the game of this backend.
@@ -525,8 +529,8 @@ impl Joining {
             to_client,
             self.clientbound,
             encrypt,
-            self.edits.clone(),
-            self.backend_bounds,
+            self.edits,
+            Arc::clone(&self.outbox),
         );
         clientbound.set_listener(self.listener);
         clientbound.carry(&backend.input);
@@ -537,14 +541,16 @@ impl Joining {
             self.serverbound,
             decrypt,
             self.client_bounds,
+            self.outbox,
         );
-        serverbound.set_commands(self.edits.commands);
         serverbound.carry(&client.input);
         let mut filters = FrameFilters {
             serverbound: Box::new(serverbound),
             clientbound: Box::new(clientbound),
-            outbox: None,
         };
+        if let Some(commands) = &self.commands {
+            filters.set_commands(commands);
+        }
         if let Some(record) = &self.record {
             filters.set_record(record);
         }
@@ -601,6 +607,7 @@ mod tests {
             commands: None,
             queries: None,
             listener: None,
+            outbox: Arc::default(),
         };
         let replaced = Flag::default();
         replaced.set();

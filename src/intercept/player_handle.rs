@@ -40,15 +40,13 @@ const COOKIE_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct PlayerHandle {
     number: u64,
-    name: Box<str>,
+    name: Arc<str>,
     uuid: [u8; 16],
     version: Version,
     address: SocketAddr,
     network: Option<Box<str>>,
     counters: Arc<Counters>,
     current: Mutex<Current>,
-    /// Limits how many commands of the proxy the player sends. Made for the first.
-    commands: Mutex<Option<Box<Bucket>>>,
     /// Wakes the session for a [`SessionRequest`]. Smaller than a `Notify` and its futures.
     requested: AtomicWaker,
 }
@@ -67,7 +65,7 @@ pub(crate) enum SessionRequest {
 pub(crate) struct PlayerDetails {
     /// The player's number, as plugins see it.
     pub(crate) number: u64,
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) uuid: [u8; 16],
     pub(crate) version: Version,
     /// The client's address.
@@ -86,10 +84,29 @@ struct Current {
     is_unavailable: bool,
     /// The requested switch that has not ended, if there is one.
     switch: Option<Arc<SwitchState>>,
+    /// Boxed, and `None` until it is needed, to keep an idle session small.
+    rare: Option<Box<Rare>>,
+}
+
+/// The part of that state which only some players have.
+#[derive(Debug, Default)]
+struct Rare {
     /// The text of the kick.
-    kick: Option<Box<Value>>,
+    kick: Option<Value>,
     /// Requests for cookies to a client without a backend.
     cookie_requests: Option<mpsc::Sender<CookieRequest>>,
+    /// Limits how many commands of the proxy the player sends. Made for the first.
+    commands: Option<Bucket>,
+}
+
+impl Current {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn kick(&self) -> Option<&Value> {
+        self.rare.as_ref()?.kick.as_ref()
+    }
 }
 
 /// A request for a cookie to a client without a backend.
@@ -119,7 +136,15 @@ impl CookieRequests {
 
 impl Drop for CookieRequests {
     fn drop(&mut self) {
-        let requests = self.player.lock().cookie_requests.take();
+        let requests = {
+            let mut current = self.player.lock();
+            let rare = current.rare.as_mut();
+            let requests = rare.and_then(|rare| rare.cookie_requests.take());
+            let is_empty = |rare: &mut Box<Rare>| rare.kick.is_none() && rare.commands.is_none();
+            current.rare.take_if(is_empty);
+            requests
+        };
+        // Without the lock.
         drop(requests);
     }
 }
@@ -296,7 +321,7 @@ impl<'a> ChatLine<'a> {
 
 impl PlayerHandle {
     /// A player who joins this server.
-    pub(crate) fn new(details: PlayerDetails, server: &str) -> Arc<Self> {
+    pub(crate) fn new(details: PlayerDetails, server: &Arc<str>) -> Arc<Self> {
         let PlayerDetails {
             number,
             name,
@@ -308,21 +333,19 @@ impl PlayerHandle {
         } = details;
         Arc::new(Self {
             number,
-            name: name.into(),
+            name,
             uuid,
             version,
             address,
             network: network.map(Into::into),
             counters,
             current: Mutex::new(Current {
-                server: server.into(),
+                server: Arc::clone(server),
                 outbox: Arc::default(),
                 is_unavailable: true,
                 switch: None,
-                kick: None,
-                cookie_requests: None,
+                rare: None,
             }),
-            commands: Mutex::default(),
             requested: AtomicWaker::new(),
         })
     }
@@ -371,8 +394,8 @@ impl PlayerHandle {
     pub(crate) fn may_command(&self) -> bool {
         let now = Instant::now();
         let new = || Bucket::new(COMMANDS_PER_SECOND_MAX, COMMANDS_WINDOW, now);
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        let commands = commands.get_or_insert_with(|| Box::new(new()));
+        let mut current = self.lock();
+        let commands = current.rare().commands.get_or_insert_with(new);
         commands.take(1, now)
     }
 
@@ -431,7 +454,7 @@ impl PlayerHandle {
         // Before the look: what comes after it wakes the session again.
         self.requested.register(context.waker());
         let current = self.lock();
-        if current.kick.is_some() || replaced.is_set() {
+        if current.kick().is_some() || replaced.is_set() {
             return Poll::Ready(SessionRequest::End);
         }
         match &current.switch {
@@ -452,11 +475,9 @@ impl PlayerHandle {
 
     /// Sets the current server and its outbox. Packets that wait in the outbox of the
     /// server before are dropped.
-    pub(crate) fn set_server(&self, server: &str, outbox: &Arc<Outbox>) {
+    pub(crate) fn set_server(&self, server: &Arc<str>, outbox: &Arc<Outbox>) {
         let mut current = self.lock();
-        if &*current.server != server {
-            current.server = server.into();
-        }
+        current.server = Arc::clone(server);
         let before = std::mem::replace(&mut current.outbox, Arc::clone(outbox));
         drop(current);
         // Without the lock: its end wakes those who wait for a cookie.
@@ -509,7 +530,7 @@ impl PlayerHandle {
     pub(crate) fn take_cookie_requests(self: &Arc<Self>) -> CookieRequests {
         // A login asks for one cookie after the other.
         let (sender, requests) = mpsc::channel(1);
-        self.lock().cookie_requests = Some(sender);
+        self.lock().rare().cookie_requests = Some(sender);
         CookieRequests {
             player: Arc::clone(self),
             requests,
@@ -519,7 +540,11 @@ impl PlayerHandle {
     /// Asks the client for a cookie, in the game or without a backend (1.20.5). `None` if it
     /// has none, or does not answer within [`COOKIE_WAIT`].
     pub(super) async fn cookie(&self, name: &str) -> Option<Vec<u8>> {
-        let requests = self.lock().cookie_requests.clone();
+        let requests = {
+            let current = self.lock();
+            let rare = current.rare.as_ref();
+            rare.and_then(|rare| rare.cookie_requests.clone())
+        };
         let Some(requests) = requests else {
             return self.cookie_in_game(name).await;
         };
@@ -556,13 +581,13 @@ impl PlayerHandle {
 
     /// Ends the session with a component. Only the first call has an effect.
     pub(crate) fn kick(&self, text: Value) {
-        self.lock().kick.get_or_insert_with(|| Box::new(text));
+        self.lock().rare().kick.get_or_insert(text);
         self.requested.wake();
     }
 
     /// The component of the kick, if the player was kicked.
     pub(crate) fn kick_text(&self) -> Option<Value> {
-        self.lock().kick.as_deref().cloned()
+        self.lock().kick().cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
@@ -576,7 +601,7 @@ impl PlayerHandle {
     /// A player of this name who comes to server `a`.
     pub(super) fn named(name: &str) -> Arc<Self> {
         let details = PlayerDetails {
-            name: name.to_owned(),
+            name: name.into(),
             uuid: [0; 16],
             version: Version::of(767).unwrap(),
             address: ([127, 0, 0, 1], 1).into(),
@@ -584,7 +609,7 @@ impl PlayerHandle {
             network: Some("main".to_owned()),
             counters: Arc::default(),
         };
-        Self::new(details, "a")
+        Self::new(details, &"a".into())
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::detached::DetachedClient;
 use super::reader::ClosingClient;
 use crate::forward::framed::{FrameFilters, FramedError, ReturnedClient};
-use crate::forward::{Counters, Forwarders, Outbox, Outcome, Session};
+use crate::forward::{Counters, Forwarders, Outcome, Session};
 use crate::protocol::packet::Version;
 
 /// A player in the game.
@@ -28,20 +28,15 @@ pub(crate) struct Rules {
     pub(crate) keepalive: crate::socket::Keepalive,
     pub(crate) limits: crate::forward::Limits,
     pub(crate) stop: CancellationToken,
-    /// The packets that plugins send in the session, if one may.
-    pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
 impl Playing {
     /// Relays until the session ends.
     pub(crate) fn play(
-        mut self,
+        self,
         forwarders: &Forwarders,
         rules: Rules,
     ) -> impl Future<Output = Ended> + Send + use<> {
-        let serverbound = &mut self.filters.serverbound;
-        serverbound.set_cookie_outbox(rules.outbox.clone());
-        self.filters.outbox = rules.outbox;
         let (version, counters) = (self.version, self.counters);
         let session = Session {
             client: self.client,

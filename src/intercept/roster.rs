@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
+use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -35,8 +36,7 @@ pub(crate) struct Roster {
 #[derive(Debug, Default)]
 struct Scope {
     by_uuid: HashSet<ByUuid>,
-    /// Those with unproved names, in lower case: such a name belongs to one player in all
-    /// its spellings.
+    /// Those with unproved names.
     by_name: HashSet<ByName>,
     /// The players in the game, in the order of [`by_name`]. Backends look players up by
     /// their names, and one server may have thousands of players.
@@ -68,35 +68,64 @@ impl PartialEq for ByUuid {
 
 impl Eq for ByUuid {}
 
-/// The same for its unproved name.
+/// The same for its unproved name, in any case of its letters.
 #[derive(Debug)]
 struct ByName(Arc<Login>);
 
-impl ByName {
-    fn name(&self) -> &str {
-        self.0.name.as_deref().unwrap_or_default()
-    }
-}
-
-impl Borrow<str> for ByName {
-    fn borrow(&self) -> &str {
-        self.name()
+impl<'a> Borrow<dyn UnprovedName + 'a> for ByName {
+    fn borrow(&self) -> &(dyn UnprovedName + 'a) {
+        self
     }
 }
 
 impl Hash for ByName {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
+        <dyn UnprovedName>::hash(self, state);
     }
 }
 
 impl PartialEq for ByName {
     fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
+        <dyn UnprovedName>::eq(self, other)
     }
 }
 
 impl Eq for ByName {}
+
+/// An unproved name, which belongs to one player in all its spellings. Such names consist of
+/// ASCII characters. As the key of a look-up, it needs no copy in lower case.
+trait UnprovedName {
+    fn unproved_name(&self) -> &str;
+}
+
+impl UnprovedName for ByName {
+    fn unproved_name(&self) -> &str {
+        self.0.name.as_deref().unwrap_or_default()
+    }
+}
+
+impl UnprovedName for &str {
+    fn unproved_name(&self) -> &str {
+        self
+    }
+}
+
+impl Hash for dyn UnprovedName + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for byte in self.unproved_name().bytes() {
+            byte.to_ascii_lowercase().hash(state);
+        }
+    }
+}
+
+impl PartialEq for dyn UnprovedName + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.unproved_name()
+            .eq_ignore_ascii_case(other.unproved_name())
+    }
+}
+
+impl Eq for dyn UnprovedName + '_ {}
 
 impl Scope {
     /// The players in the game.
@@ -148,17 +177,24 @@ pub(crate) fn scope_of_network(network: &str) -> String {
 struct Login {
     scope: Arc<str>,
     uuid: [u8; 16],
-    /// In lower case, if it is not proved.
+    /// The name, if it is not proved. The player in the game has the same one.
     name: Option<Arc<str>>,
-    /// Set to end the session of this login, so that another can take its place.
+    /// Set to end the session of this login, so that another can take its place. Also wakes
+    /// those who wait until it is gone: each login holds this for as long as it lasts.
     replaced: Flag,
     /// Set when the entry is removed.
-    gone: Flag,
+    is_gone: AtomicBool,
     /// The player, once in the game.
     player: OnceLock<Arc<PlayerHandle>>,
 }
 
 impl Login {
+    /// Completes when the entry is removed. Cancel safe.
+    async fn gone(&self) {
+        let is_gone = || self.is_gone.load(atomic::Ordering::Acquire);
+        self.replaced.wait_until(is_gone).await;
+    }
+
     /// Whether the client has ended its stream, and only the backend keeps the session
     /// open. A player who comes back does not wait for that.
     fn is_leaving(&self) -> bool {
@@ -205,7 +241,7 @@ impl Roster {
         name: Option<&str>,
         policy: DuplicateLogin,
     ) -> Result<RosterEntry, Duplicate> {
-        let name: Option<Arc<str>> = name.map(|name| name.to_lowercase().into());
+        let name: Option<Arc<str>> = name.map(Into::into);
         let refused_at = Instant::now() + ENDING_WAIT;
         let replacing = async {
             loop {
@@ -214,14 +250,14 @@ impl Roster {
                     Err(other) => other,
                 };
                 if policy == DuplicateLogin::Refuse && !other.is_leaving() {
-                    let ended = timeout_at(refused_at, other.gone.wait()).await;
+                    let ended = timeout_at(refused_at, other.gone()).await;
                     if ended.is_err() && !other.is_leaving() {
                         return Err(Duplicate);
                     }
                     continue;
                 }
                 self.replace(&other);
-                other.gone.wait().await;
+                other.gone().await;
             }
         };
         timeout(REPLACE_WAIT, replacing)
@@ -322,7 +358,10 @@ impl Roster {
         let mut scopes = self.lock();
         if let Some(logins) = scopes.get(scope) {
             let by_uuid = logins.by_uuid.get(&uuid).map(|login| &login.0);
-            let by_name = || Some(&logins.by_name.get(&**name?)?.0);
+            let by_name = || {
+                let name: &dyn UnprovedName = &&**name?;
+                Some(&logins.by_name.get(name)?.0)
+            };
             if let Some(other) = by_uuid.or_else(by_name) {
                 return Err(Arc::clone(other));
             }
@@ -336,7 +375,7 @@ impl Roster {
             uuid,
             name: name.cloned(),
             replaced: Flag::default(),
-            gone: Flag::default(),
+            is_gone: AtomicBool::new(false),
             player: OnceLock::new(),
         });
         let logins = scopes.entry(scope).or_default();
@@ -379,6 +418,11 @@ impl RosterEntry {
         }
     }
 
+    /// The player's name, if it is not proved.
+    pub(crate) fn unproved_name(&self) -> Option<&Arc<str>> {
+        self.login.name.as_ref()
+    }
+
     /// Set when another login of the player replaces this one.
     pub(crate) fn replaced(&self) -> &Flag {
         &self.login.replaced
@@ -404,7 +448,8 @@ impl Drop for RosterEntry {
             // Both are of this login: while they are taken, no other can have them.
             logins.by_uuid.remove(uuid);
             if let Some(name) = name {
-                logins.by_name.remove(&**name);
+                let name: &dyn UnprovedName = &&**name;
+                logins.by_name.remove(name);
             }
             if let Some(player) = player.get() {
                 logins.remove(player);
@@ -414,7 +459,8 @@ impl Drop for RosterEntry {
             }
         }
         drop(scopes);
-        self.login.gone.set();
+        self.login.is_gone.store(true, atomic::Ordering::Release);
+        self.login.replaced.wake();
     }
 }
 
@@ -500,7 +546,7 @@ mod tests {
             let refuse = DuplicateLogin::Refuse;
             let entry = roster.enter("a", [uuid; 16], None, refuse).await.unwrap();
             let player = PlayerHandle::named(name);
-            player.set_server(server, &Arc::default());
+            player.set_server(&server.into(), &Arc::default());
             if is_in_game {
                 player.set_available();
             }

@@ -33,7 +33,7 @@ pub enum ClientCompression {
 
 impl ClientCompression {
     /// The default threshold of the game's server, in bytes.
-    const GAME_DEFAULT: usize = 256;
+    const GAME_DEFAULT: u32 = 256;
 
     /// The format for a client while a backend has this one.
     pub(super) fn format(self, of_backend: Format) -> Format {
@@ -42,9 +42,7 @@ impl ClientCompression {
             (Self::AsBackend, Format::Plain) => Format::Compressed {
                 threshold: Self::GAME_DEFAULT,
             },
-            (Self::From(bytes), _) => Format::Compressed {
-                threshold: usize::try_from(bytes).unwrap_or(usize::MAX),
-            },
+            (Self::From(threshold), _) => Format::Compressed { threshold },
             (Self::Never, _) => Format::Plain,
         }
     }

@@ -9,7 +9,7 @@ mod pending;
 mod rate;
 mod slots;
 
-pub(crate) use bucket::Bucket;
+pub(crate) use bucket::{Amounts, Bucket, Rate};
 pub(crate) use pending::{Busy, Pending, PendingGuard};
 pub(crate) use rate::{Quota, RateLimiter};
 pub(crate) use slots::{Slot, Slots};

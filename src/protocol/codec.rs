@@ -37,8 +37,9 @@ pub enum Format {
     Plain,
     /// With compression of packets that are at least as long as the threshold.
     Compressed {
-        /// The length in bytes, packet id included.
-        threshold: usize,
+        /// The length in bytes, packet id included. Four bytes, since each idle session holds
+        /// the formats of both sides.
+        threshold: u32,
     },
 }
 
@@ -47,7 +48,7 @@ impl Format {
     /// threshold means none.
     #[must_use]
     pub fn announced(threshold: i32) -> Self {
-        usize::try_from(threshold).map_or(Self::Plain, |threshold| Self::Compressed { threshold })
+        u32::try_from(threshold).map_or(Self::Plain, |threshold| Self::Compressed { threshold })
     }
 
     /// Checks that a packet is compressed only if it is long enough: its length
@@ -59,7 +60,9 @@ impl Format {
     /// [`CodecError::BelowThreshold`].
     pub(crate) fn check_threshold(self, data_length: Option<usize>) -> Result<(), CodecError> {
         match (self, data_length) {
-            (Self::Compressed { threshold }, Some(packet_bytes)) if packet_bytes < threshold => {
+            (Self::Compressed { threshold }, Some(packet_bytes))
+                if !is_reached(threshold, packet_bytes) =>
+            {
                 Err(CodecError::BelowThreshold {
                     packet_bytes,
                     threshold,
@@ -68,6 +71,11 @@ impl Format {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a packet of `packet_bytes` bytes before compression is not below the threshold.
+fn is_reached(threshold: u32, packet_bytes: usize) -> bool {
+    usize::try_from(threshold).is_ok_and(|threshold| packet_bytes >= threshold)
 }
 
 /// Why bytes are not frames of their format.
@@ -93,7 +101,7 @@ pub enum CodecError {
         /// Its length before compression.
         packet_bytes: usize,
         /// The least length that is compressed.
-        threshold: usize,
+        threshold: u32,
     },
     /// The bytes are not a zlib stream, or do not give the announced length.
     #[error("compressed bytes do not give the announced length")]
@@ -222,7 +230,7 @@ impl Zlib {
     ) -> Result<(), CodecError> {
         match format {
             Format::Plain => append(None, packet, out),
-            Format::Compressed { threshold } if packet.len() >= threshold => {
+            Format::Compressed { threshold } if is_reached(threshold, packet.len()) => {
                 let bytes_max = self.deflate.zlib_compress_bound(packet.len());
                 let compressed = room(&mut self.scratch, bytes_max);
                 let deflated = self.deflate.zlib_compress(packet, compressed);
@@ -285,7 +293,7 @@ impl Receiver {
             (Format::Plain, Format::Plain) => true,
             (Format::Compressed { .. }, Format::Compressed { threshold }) => frame
                 .data_length
-                .is_none_or(|length| length >= threshold || !self.strict),
+                .is_none_or(|length| is_reached(threshold, length) || !self.strict),
             (Format::Plain, Format::Compressed { .. })
             | (Format::Compressed { .. }, Format::Plain) => false,
         }
@@ -501,7 +509,7 @@ mod tests {
             prop_assert_eq!(read.wire.len(), out.len());
             prop_assert_eq!(zlib.packet(&read).unwrap(), &packet[..]);
             if let (Format::Compressed { threshold }, Some(length), true) = (to, read.data_length, strict) {
-                prop_assert!(length >= threshold);
+                prop_assert!(is_reached(threshold, length));
             }
         }
 

@@ -58,6 +58,8 @@ const UNCLAIMED_MODE: Mode = Mode::Passthrough;
 /// A server of a snapshot.
 #[derive(Debug)]
 pub struct Server {
+    /// Its id, the same as in `config`. Players on the server share it.
+    pub id: Arc<str>,
     /// The settings of its file.
     pub config: Arc<ServerConfig>,
     /// The settings of the global file in the same snapshot, so that a connection with its
@@ -136,6 +138,10 @@ impl Snapshot {
                 };
                 let state = previous.and_then(|previous| previous.state_of(&config.id));
                 let server = Server {
+                    id: match old {
+                        Some(old) => Arc::clone(&old.id),
+                        None => config.id.as_str().into(),
+                    },
                     revision,
                     state: state.unwrap_or_default(),
                     hooks: sets.get(&config.plugins, config.mode()),

@@ -30,7 +30,7 @@ use thiserror::Error;
 
 pub(crate) use self::returned::{ClientInput, ReturnedClient};
 pub(crate) use self::walk::Walked;
-use super::bounds::{BackendBounds, ClientBounds, Exceeded};
+use super::bounds::{ClientBounds, Exceeded};
 use super::commands::SessionCommands;
 use super::packets::{Edits, SentState};
 use super::queries::{Decision, PacketQueries};
@@ -51,7 +51,7 @@ pub(crate) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// The most packets that are asked about at once. They share the cost of a change of
 /// threads; the first of them waits for the decisions about all.
-const GROUP_PACKETS_MAX: usize = 64;
+const GROUP_PACKETS_MAX: u8 = 64;
 /// A group of packets gets no more members once it has this many bytes: they are copied.
 const GROUP_BYTES_MAX: usize = 64 * 1024;
 
@@ -103,15 +103,18 @@ pub(crate) struct FrameFilter {
     queries: Option<Arc<PacketQueries>>,
     /// The first frames of those that are carried wait for decisions.
     awaits_decision: bool,
-    /// How many frames after the one that is walked were counted before.
-    counted: usize,
+    /// How many frames after the one that is walked were counted before: at most
+    /// [`GROUP_PACKETS_MAX`].
+    counted: u8,
     /// The changes to packets for the client; only used clientbound.
     edits: Edits,
-    /// Has the cookie requests of plugins; only used serverbound.
-    cookies: Option<Arc<Outbox>>,
-    /// The commands of the proxy that the client may send; serverbound.
+    /// The outbox of the session, which also has the cookies that are requested from the
+    /// client.
+    outbox: Arc<Outbox>,
+    /// The commands of the proxy that the client may use.
     commands: Option<Arc<SessionCommands>>,
-    bounds: Bounds,
+    /// The limits of the client; serverbound.
+    bounds: Option<Box<ClientBounds>>,
     /// Set if the player may be moved to another backend.
     record: Option<PlayerRecord>,
     /// Packets of the client may still be of the world of the backend before; only used
@@ -119,13 +122,13 @@ pub(crate) struct FrameFilter {
     is_entering: bool,
     /// The ids of packets that pass unread in the current state.
     unread: UnreadIds,
-    /// Reads what the backend asks the proxy; only used clientbound.
-    listener: Option<Arc<dyn Listener>>,
     /// Boxed, and `None` until it is needed, to keep an idle session small.
     rare: Option<Box<Rare>>,
-    /// The error after the frames of the last walk. Boxed, to keep an idle session small.
-    fault: Option<Box<FramedError>>,
 }
+
+/// An idle session has two of these.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<FrameFilter>() <= 136);
 
 /// The part of a direction's state that only some sessions need.
 #[derive(Debug, Default)]
@@ -137,6 +140,10 @@ struct Rare {
     /// The fields of the backend's disconnect, which is kept back from the client if
     /// the player may be moved to another backend.
     kick: Option<Vec<u8>>,
+    /// Reads what the backend asks the proxy; only used clientbound.
+    listener: Option<Arc<dyn Listener>>,
+    /// The error after the frames of the last walk.
+    fault: Option<FramedError>,
 }
 
 /// The ids of one byte that mark packets which the proxy does not read. A walk passes
@@ -164,20 +171,11 @@ impl UnreadIds {
     }
 }
 
-/// The limits for the sender of a direction.
-#[derive(Debug)]
-enum Bounds {
-    Client(Box<ClientBounds>),
-    Backend(BackendBounds),
-}
-
 /// Both directions of a session.
 #[derive(Debug)]
 pub(crate) struct FrameFilters {
     pub(crate) serverbound: Box<FrameFilter>,
     pub(crate) clientbound: Box<FrameFilter>,
-    /// Packets that do not come from the two peers, if there can be any.
-    pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
 impl FrameFilters {
@@ -198,6 +196,19 @@ impl FrameFilters {
         }
         self.serverbound.is_entering = record.is_entering();
     }
+
+    /// Lets the client use these commands of the proxy.
+    pub(crate) fn set_commands(&mut self, commands: &Arc<SessionCommands>) {
+        for filter in [&mut self.serverbound, &mut self.clientbound] {
+            filter.commands = Some(Arc::clone(commands));
+            filter.unread = UnreadIds::default();
+        }
+    }
+
+    /// The outbox of the session.
+    pub(super) fn outbox(&self) -> &Arc<Outbox> {
+        &self.clientbound.outbox
+    }
 }
 
 impl FrameFilter {
@@ -209,29 +220,19 @@ impl FrameFilter {
         state: State,
         cipher: Option<Box<Cipher>>,
         bounds: Box<ClientBounds>,
+        outbox: Arc<Outbox>,
     ) -> Self {
         Self {
-            direction: Direction::Serverbound,
-            version,
-            from,
-            to,
-            sent: SentState::new(state),
             cipher,
-            carried: Vec::new(),
-            has_paused: false,
-            queries: None,
-            awaits_decision: false,
-            counted: 0,
-            edits: Edits::default(),
-            cookies: None,
-            commands: None,
-            bounds: Bounds::Client(bounds),
-            record: None,
-            is_entering: false,
-            unread: UnreadIds::default(),
-            listener: None,
-            rare: None,
-            fault: None,
+            bounds: Some(bounds),
+            ..Self::new(
+                Direction::Serverbound,
+                version,
+                from,
+                to,
+                SentState::new(state),
+                outbox,
+            )
         }
     }
 
@@ -243,47 +244,51 @@ impl FrameFilter {
         sent: SentState,
         cipher: Option<Box<Cipher>>,
         edits: Edits,
-        bounds: BackendBounds,
+        outbox: Arc<Outbox>,
     ) -> Self {
         Self {
-            direction: Direction::Clientbound,
+            cipher,
+            edits,
+            ..Self::new(Direction::Clientbound, version, from, to, sent, outbox)
+        }
+    }
+
+    fn new(
+        direction: Direction,
+        version: Version,
+        from: Format,
+        to: Receiver,
+        sent: SentState,
+        outbox: Arc<Outbox>,
+    ) -> Self {
+        Self {
+            direction,
             version,
             from,
             to,
             sent,
-            cipher,
+            cipher: None,
             carried: Vec::new(),
             has_paused: false,
             queries: None,
             awaits_decision: false,
             counted: 0,
-            edits,
-            cookies: None,
+            edits: Edits::default(),
+            outbox,
             commands: None,
-            bounds: Bounds::Backend(bounds),
+            bounds: None,
             record: None,
             is_entering: false,
             unread: UnreadIds::default(),
-            listener: None,
             rare: None,
-            fault: None,
         }
-    }
-
-    /// Gives the client's cookies to plugins that have requested them through this outbox.
-    pub(crate) fn set_cookie_outbox(&mut self, outbox: Option<Arc<Outbox>>) {
-        self.cookies = outbox;
-    }
-
-    /// Takes these commands from what the client sends.
-    pub(crate) fn set_commands(&mut self, commands: Option<Arc<SessionCommands>>) {
-        self.commands = commands;
-        self.unread = UnreadIds::default();
     }
 
     /// Lets this listener read plugin messages that the backend sends to the proxy.
     pub(crate) fn set_listener(&mut self, listener: Option<Arc<dyn Listener>>) {
-        self.listener = listener;
+        if listener.is_some() {
+            self.rare().listener = listener;
+        }
     }
 
     /// Whether the backend has ended the session with a disconnect that is kept back.
@@ -301,7 +306,7 @@ impl FrameFilter {
     /// another backend.
     pub(crate) fn into_client_input(mut self, kick: Option<Vec<u8>>) -> Option<Box<ClientInput>> {
         self.drop_handled();
-        let (Bounds::Client(bounds), Some(record)) = (self.bounds, self.record) else {
+        let (Some(bounds), Some(record)) = (self.bounds, self.record) else {
             return None;
         };
         record.lose_backend();
@@ -331,7 +336,7 @@ impl FrameFilter {
 
     /// The error that ends the direction after the frames of the last walk.
     pub(crate) fn fault(&self) -> Option<&FramedError> {
-        self.fault.as_deref()
+        self.rare.as_ref()?.fault.as_ref()
     }
 
     /// Whether the frames that are walked next have decisions.
@@ -383,7 +388,8 @@ impl FrameFilter {
         let decisions = queries.and_then(|queries| queries.take_decisions(self.direction));
         let is_decided = decisions.is_some();
         if let Some(decisions) = decisions {
-            self.counted = (self.counted + 1).saturating_sub(decisions.len());
+            let decided = u8::try_from(decisions.len()).unwrap_or(u8::MAX);
+            self.counted = (self.counted + 1).saturating_sub(decided);
             self.rare().decisions = decisions.into();
             self.awaits_decision = false;
             self.has_paused = true;

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use super::{Bounds, FrameFilter, FramedError, GROUP_BYTES_MAX, GROUP_PACKETS_MAX, UnreadIds};
-use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
+use super::{FrameFilter, FramedError, GROUP_BYTES_MAX, GROUP_PACKETS_MAX, UnreadIds};
+use crate::forward::bounds::{self, Allowed, ClientBounds, Exceeded};
 use crate::forward::commands::{PacketAction, SessionCommands};
 use crate::forward::packets::SentState;
 use crate::forward::queries::{Decision, PacketGroup, PacketQueries};
 use crate::forward::record::{HELD_BYTES_MAX, PlayerRecord, is_held};
-use crate::forward::{Direction, Listener, Outbox};
+use crate::forward::{Direction, Listener};
 use crate::protocol::codec::{self, CodecError, RawFrame, Zlib};
 use crate::protocol::frame::FrameError;
 use crate::protocol::packet::{Clientbound, Serverbound, State};
@@ -41,8 +41,8 @@ impl FrameFilter {
                 self.version.kind(self.sent.state, id).is_some_and(|kind| {
                     SentState::is_relevant(kind)
                         || (self.record.is_some() && is_held(self.sent.state, kind))
-                        || self.edits.may_change(kind)
-                        || BackendBounds::checks(kind)
+                        || self.edits.may_change(kind, self.commands.as_deref())
+                        || bounds::checks_backend(kind)
                         || is_recorded(kind)
                 })
             }
@@ -174,7 +174,7 @@ impl FrameFilter {
 
     /// Counts a frame of a client.
     fn count(&mut self, frame: &RawFrame<'_>) -> Result<(), FramedError> {
-        if let Bounds::Client(bounds) = &mut self.bounds {
+        if let Some(bounds) = &mut self.bounds {
             self.from.check_threshold(frame.data_length)?;
             bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
         }
@@ -193,7 +193,7 @@ impl FrameFilter {
             let is_it = |(id, _)| filter.is_only_wanted(id);
             filter.sent.state == state && parts(packet).is_ok_and(is_it)
         };
-        while packets.len() < GROUP_PACKETS_MAX
+        while packets.len() < usize::from(GROUP_PACKETS_MAX)
             && bytes < GROUP_BYTES_MAX
             && packets
                 .last()
@@ -214,7 +214,7 @@ impl FrameFilter {
                 break;
             }
             // Packets that already were in a group without a decision were counted then.
-            if self.counted < packets.len() {
+            if usize::from(self.counted) < packets.len() {
                 if self.count(&frame).is_err() {
                     break;
                 }
@@ -362,47 +362,59 @@ impl FrameFilter {
 
     /// Checks the fields of a packet against the limits of its sender.
     fn check_bounds(&mut self, id: i32, fields: &[u8]) -> Result<Allowed, Exceeded> {
-        match &mut self.bounds {
-            Bounds::Client(bounds) => {
-                let version = self.version;
-                let is_old = |record: &PlayerRecord| record.is_of_old_world(version, id, fields);
-                if self.is_entering && self.record.as_ref().is_some_and(is_old) {
-                    return Ok(Allowed::Drop);
-                }
-                let Some(kind) = self.version.kind(self.sent.state, id) else {
-                    return Ok(Allowed::Pass);
-                };
-                let takes = |outbox: &Arc<Outbox>| outbox.answer_cookie(fields);
-                if kind == Serverbound::CookieResponse && self.cookies.as_ref().is_some_and(takes) {
-                    return Ok(Allowed::Drop);
-                }
-                let is_wanted = |record: &PlayerRecord| record.serverbound(version, kind, fields);
-                if !self.record.as_ref().is_none_or(is_wanted) {
-                    return Ok(Allowed::Drop);
-                }
-                bounds.check(version, kind, fields)
-            }
-            Bounds::Backend(bounds) => {
-                let Some(kind) = self.version.kind(self.sent.state, id) else {
-                    return Ok(Allowed::Pass);
-                };
-                bounds.check(kind, fields)?;
-                let is_asked = (self.sent.state, kind) == (State::Play, Clientbound::PluginMessage);
-                let is_for_proxy = |listener: &Arc<dyn Listener>| listener.receive(fields);
-                if is_asked && self.listener.as_ref().is_some_and(is_for_proxy) {
-                    return Ok(Allowed::Drop);
-                }
-                let Some(record) = &self.record else {
-                    return Ok(Allowed::Pass);
-                };
-                if kind == Clientbound::Disconnect {
-                    self.rare().kick = Some(fields.to_vec());
-                    return Ok(Allowed::Drop);
-                }
-                record.clientbound(self.version, kind, fields);
-                Ok(Allowed::Pass)
-            }
+        match self.direction {
+            Direction::Serverbound => self.check_client(id, fields),
+            Direction::Clientbound => self.check_backend(id, fields),
         }
+    }
+
+    fn check_client(&mut self, id: i32, fields: &[u8]) -> Result<Allowed, Exceeded> {
+        let version = self.version;
+        let is_old = |record: &PlayerRecord| record.is_of_old_world(version, id, fields);
+        if self.is_entering && self.record.as_ref().is_some_and(is_old) {
+            return Ok(Allowed::Drop);
+        }
+        let Some(kind) = version.kind(self.sent.state, id) else {
+            return Ok(Allowed::Pass);
+        };
+        if kind == Serverbound::CookieResponse && self.outbox.answer_cookie(fields) {
+            return Ok(Allowed::Drop);
+        }
+        let is_wanted = |record: &PlayerRecord| record.serverbound(version, kind, fields);
+        if !self.record.as_ref().is_none_or(is_wanted) {
+            return Ok(Allowed::Drop);
+        }
+        if kind == Serverbound::CookieResponse {
+            bounds::check_cookie(fields, &self.outbox)?;
+        }
+        match &mut self.bounds {
+            Some(bounds) => bounds.check(version, kind, fields),
+            None => Ok(Allowed::Pass),
+        }
+    }
+
+    fn check_backend(&mut self, id: i32, fields: &[u8]) -> Result<Allowed, Exceeded> {
+        let state = self.sent.state;
+        let Some(kind) = self.version.kind(state, id) else {
+            return Ok(Allowed::Pass);
+        };
+        bounds::check_backend(kind, fields, &self.outbox)?;
+        let is_asked = (state, kind) == (State::Play, Clientbound::PluginMessage);
+        let is_for_proxy = |listener: &Arc<dyn Listener>| listener.receive(fields);
+        let rare = self.rare.as_ref();
+        let listener = rare.and_then(|rare| rare.listener.as_ref());
+        if is_asked && listener.is_some_and(is_for_proxy) {
+            return Ok(Allowed::Drop);
+        }
+        let Some(record) = &self.record else {
+            return Ok(Allowed::Pass);
+        };
+        if kind == Clientbound::Disconnect {
+            self.rare().kick = Some(fields.to_vec());
+            return Ok(Allowed::Drop);
+        }
+        record.clientbound(self.version, kind, fields);
+        Ok(Allowed::Pass)
     }
 
     /// Records what a packet means. Returns what happens to it.
@@ -414,7 +426,10 @@ impl FrameFilter {
                     return PacketAction::Pass;
                 };
                 self.sent.note(kind);
-                let changed = self.edits.apply(self.version, state, kind, fields);
+                let commands = self.commands.as_deref();
+                let changed = self
+                    .edits
+                    .apply(self.version, state, kind, fields, commands);
                 changed.map_or(PacketAction::Pass, PacketAction::Change)
             }
             Direction::Serverbound => {

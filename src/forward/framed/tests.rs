@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::trial::{Asked, PROTOCOL, SECRET, cut_any_bytes, filter, formats, queries, walked};
 use super::*;
 use crate::forward::Wanted;
-use crate::forward::bounds::bounds;
+use crate::forward::bounds::check_backend;
 use crate::forward::spare::SpareBuffers;
 use crate::protocol::frame::FrameError;
 use crate::protocol::packet::{Clientbound, Serverbound};
@@ -188,11 +188,9 @@ fn a_packet_is_applied_once() {
     let version = Version::of(PROTOCOL).unwrap();
     let id = |kind: Serverbound| version.id(State::Play, kind).unwrap();
     let asked = |packet: &[u8]| {
-        let (client, backend) = bounds();
-        let cookie = backend.check(Clientbound::CookieRequest, b"\x03a:b");
-        cookie.unwrap();
         let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
-        filter.bounds = Bounds::Client(Box::new(client));
+        let requested = b"\x03a:b";
+        check_backend(Clientbound::CookieRequest, requested, &filter.outbox).unwrap();
         filter.record = Some(PlayerRecord::default());
         let all = [u64::MAX; 4];
         let wanted = Wanted::default().with(State::Play, Direction::Serverbound, all);

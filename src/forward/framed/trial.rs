@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use super::{FrameFilter, FramedError, Walked};
 use crate::forward::Direction;
-use crate::forward::bounds::bounds;
+use crate::forward::bounds::ClientBounds;
 use crate::forward::packets::{Edits, SentState};
 use crate::forward::queries::{Decider, Decision, PacketGroup, PacketQueries, Wanted};
 use crate::forward::spare::SpareBuffers;
 use crate::protocol::cipher::Cipher;
 use crate::protocol::codec::{Format, Receiver, Zlib};
-use crate::protocol::packet::{Brand, State, Version};
+use crate::protocol::packet::{State, Version};
 
 pub(super) const SECRET: [u8; 16] = [9; 16];
 /// 26.2, which has all packets that a walk reads.
@@ -42,18 +42,16 @@ pub(super) fn filter(
     match direction {
         Direction::Clientbound => {
             let edits = Edits {
-                brand: Some(Brand("test")),
+                adds_brand: true,
                 is_authenticated: true,
-                commands: None,
             };
             let sent = SentState::new(State::Play);
-            let (_, bounds) = bounds();
-            FrameFilter::clientbound(version, from, to, sent, cipher, edits, bounds)
+            FrameFilter::clientbound(version, from, to, sent, cipher, edits, Arc::default())
         }
         Direction::Serverbound => {
-            let (bounds, _) = bounds();
-            let bounds = Box::new(bounds);
-            FrameFilter::serverbound(version, from, to, State::Play, cipher, bounds)
+            let bounds = Box::new(ClientBounds::new());
+            let (state, outbox) = (State::Play, Arc::default());
+            FrameFilter::serverbound(version, from, to, state, cipher, bounds, outbox)
         }
     }
 }

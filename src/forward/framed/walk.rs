@@ -83,7 +83,7 @@ impl FrameFilter {
             });
         if let Err(fault) = end {
             self.carried = Vec::new();
-            self.fault = Some(Box::new(fault));
+            self.rare().fault = Some(fault);
         }
         run
     }

@@ -1,7 +1,7 @@
 //! Framed sessions: packets that do not come from the two peers.
 
 use super::*;
-use crate::forward::bounds::bounds;
+use crate::forward::bounds::ClientBounds;
 use crate::forward::framed::FrameFilter;
 use crate::forward::packets::{Edits, SentState};
 use crate::protocol::codec::{Format, Receiver};
@@ -29,18 +29,24 @@ impl FramedRig {
             strict: true,
         };
         let sent = SentState::new(State::Play);
-        let (of_client, of_backend) = bounds();
+        let outbox = Arc::new(Outbox::default());
+        let of_backend = Arc::clone(&outbox);
         let edits = Edits::default();
         let clientbound =
             FrameFilter::clientbound(version, Format::Plain, to, sent, None, edits, of_backend);
-        let of_client = Box::new(of_client);
-        let serverbound =
-            FrameFilter::serverbound(version, Format::Plain, to, State::Play, None, of_client);
-        let outbox = Arc::new(Outbox::default());
+        let (of_client, its) = (Box::new(ClientBounds::new()), Arc::clone(&outbox));
+        let serverbound = FrameFilter::serverbound(
+            version,
+            Format::Plain,
+            to,
+            State::Play,
+            None,
+            of_client,
+            its,
+        );
         let filters = FrameFilters {
             serverbound: Box::new(serverbound),
             clientbound: Box::new(clientbound),
-            outbox: Some(Arc::clone(&outbox)),
         };
         let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
         let forwarder = reactor

@@ -150,18 +150,19 @@ struct List {
 /// The lists of one version: `[state][direction]`.
 type Lists = [[List; 2]; 3];
 
-const VERSIONS_MAX: usize = 64;
-const _: () = assert!(table::RELEASES.len() <= VERSIONS_MAX);
+const VERSIONS_MAX: u8 = 64;
+const _: () = assert!(table::RELEASES.len() <= VERSIONS_MAX as usize);
 
 /// The lists of each version, made when the version is first used: one proxy uses
 /// few of the more than fifty.
-static LISTS: [OnceLock<Lists>; VERSIONS_MAX] = [const { OnceLock::new() }; VERSIONS_MAX];
+static LISTS: [OnceLock<Lists>; VERSIONS_MAX as usize] =
+    [const { OnceLock::new() }; VERSIONS_MAX as usize];
 
 /// A version that the table describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     /// Its index in [`table::RELEASES`].
-    index: usize,
+    index: u8,
 }
 
 impl Version {
@@ -169,32 +170,39 @@ impl Version {
     #[must_use]
     pub fn of(protocol: i32) -> Option<Self> {
         let found = table::RELEASES.binary_search_by_key(&protocol, |release| release.0);
-        found.ok().map(|index| Self { index })
+        let index = u8::try_from(found.ok()?).ok()?;
+        Some(Self { index })
     }
 
     /// The newest version of the table.
     #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "there are at most `VERSIONS_MAX`"
+    )]
     pub const fn newest() -> Self {
         Self {
-            index: table::RELEASES.len() - 1,
+            index: (table::RELEASES.len() - 1) as u8,
         }
     }
 
     /// All versions, the oldest first.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..table::RELEASES.len()).map(|index| Self { index })
+        (0..VERSIONS_MAX)
+            .take(table::RELEASES.len())
+            .map(|index| Self { index })
     }
 
     /// The protocol number.
     #[must_use]
     pub const fn protocol(self) -> i32 {
-        table::RELEASES[self.index].0
+        table::RELEASES[self.index as usize].0
     }
 
     /// The game versions that speak it, such as `1.20.5, 1.20.6`.
     #[must_use]
     pub fn games(self) -> &'static str {
-        table::RELEASES[self.index].1
+        table::RELEASES[usize::from(self.index)].1
     }
 
     /// The id of a packet, if the version has it in this state.
@@ -219,7 +227,7 @@ impl Version {
     }
 
     fn list(self, state: State, direction: Direction) -> &'static List {
-        let lists = LISTS[self.index].get_or_init(|| lists(self.protocol()));
+        let lists = LISTS[usize::from(self.index)].get_or_init(|| lists(self.protocol()));
         &lists[state as usize][direction as usize]
     }
 }
