@@ -1,4 +1,4 @@
-//! Measures the encryption of what players get, beside the `cfb8` crate.
+//! Measures the encryption of clientbound bytes, beside the `cfb8` crate.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use aes::cipher::{Array, KeyIvInit};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use infrarust::protocol::cipher::{Cipher, Job, encrypt_many};
 
-/// What one player gets in one tick, in bytes.
+/// What a backend sends one player in one tick, in bytes.
 const TICK_BYTES: usize = 1100;
 const SECRET: [u8; 16] = [7; 16];
 

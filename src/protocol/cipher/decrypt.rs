@@ -1,21 +1,20 @@
-//! Decrypts one stream in any order that the CPU likes: each byte depends only on cipher
-//! text, which is known.
+//! Decrypts one stream. Each byte of plain text depends only on cipher text, all of which is
+//! known, so the CPU works on several bytes at once, in contrast to an encryption.
 
 use super::Block;
 
-/// Decrypts the next bytes of a stream. `key_byte` is the first byte of the block that AES
-/// makes of the 16 bytes of cipher text before a byte.
+/// Decrypts the next bytes of a stream, in place. `key_byte` gives the first byte of the
+/// block that AES makes of a window: the 16 bytes of cipher text before a byte.
 ///
-/// Goes backwards, so that each cipher byte is read by all that need it before it is
-/// overwritten. The CPU works on several bytes at once, since none depends on the plain
-/// text of another.
+/// Goes backwards: a byte of cipher text is in the windows of the 16 bytes behind it, so it
+/// is overwritten after them.
 #[inline(always)]
 pub(super) fn decrypt_with(
     register: &mut Block,
     bytes: &mut [u8],
     key_byte: impl Fn(&Block) -> u8,
 ) {
-    // Bytes near the beginning need what came before.
+    // The windows of the first 16 bytes begin in the shift register.
     let first_bytes = bytes.len().min(16);
     let mut beginning = [0; 32];
     beginning[..16].copy_from_slice(register);
@@ -29,7 +28,7 @@ pub(super) fn decrypt_with(
             *byte ^= key_byte(window);
         }
     }
-    for (at, byte) in bytes.iter_mut().take(16).enumerate().rev() {
+    for (at, byte) in bytes.iter_mut().take(16).enumerate() {
         if let Some(window) = beginning[at..].first_chunk() {
             *byte ^= key_byte(window);
         }

@@ -1,17 +1,17 @@
-//! The round keys of AES-128, as a CPU with AES instructions needs them.
+//! The round keys of AES-128, in the form for the AES instructions of a CPU.
 
 use super::cpu::Aes;
-use super::{Block, KEYS};
+use super::{Block, ROUND_KEYS};
 
-/// The keys, and the proof that the CPU has the instructions.
+/// The keys, and the proof that the CPU has the instructions. Overwritten when dropped.
 pub(super) struct RoundKeys {
-    blocks: [Block; KEYS],
+    blocks: [Block; ROUND_KEYS],
     aes: Aes,
 }
 
 impl Drop for RoundKeys {
     fn drop(&mut self) {
-        self.blocks = [[0; 16]; KEYS];
+        self.blocks = [[0; 16]; ROUND_KEYS];
         // Keeps the compiler from removing the writes, since nothing reads the zeros.
         std::hint::black_box(&self.blocks);
     }
@@ -26,7 +26,7 @@ impl RoundKeys {
         }
     }
 
-    pub(super) fn blocks(&self) -> &[Block; KEYS] {
+    pub(super) fn blocks(&self) -> &[Block; ROUND_KEYS] {
         &self.blocks
     }
 

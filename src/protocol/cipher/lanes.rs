@@ -1,17 +1,17 @@
-//! Assigns streams to lanes: places in the CPU's registers in which several
+//! Assigns streams to lanes: places in the vectors of the CPU in which several
 //! streams are encrypted in parallel.
 
-use super::{Block, Cipher, Job, KEYS, Keys};
+use super::{Block, Cipher, Job, Keys, ROUND_KEYS};
 
-/// The state of all lanes: `R` registers of the CPU, with `W` lanes each.
+/// The state of all lanes: `V` vectors of the CPU with `W` lanes each. A lane is a block.
 #[repr(C, align(64))]
-pub(super) struct Lanes<const R: usize, const W: usize> {
-    /// By round, so that one round's keys of a register are together.
-    pub(super) keys: [[[Block; W]; R]; KEYS],
-    /// The last cipher text of each stream.
-    pub(super) registers: [[Block; W]; R],
+pub(super) struct Lanes<const V: usize, const W: usize> {
+    /// By round, so that one round's keys of a vector are together.
+    pub(super) keys: [[[Block; W]; V]; ROUND_KEYS],
+    /// The shift register of each stream.
+    pub(super) registers: [[Block; W]; V],
     /// The next plain text of each stream.
-    pub(super) plain: [[Block; W]; R],
+    pub(super) plain: [[Block; W]; V],
 }
 
 /// A stream in a lane.
@@ -21,20 +21,22 @@ struct Occupant<'a> {
     rest: &'a mut [u8],
 }
 
-/// Encrypts all jobs. `step` advances all lanes by the given number of bytes, at
-/// most 16. A lane with nothing left takes the next job.
-pub(super) fn encrypt<'a, const R: usize, const W: usize>(
+/// Encrypts all jobs. `step` encrypts a number of bytes in each lane, at most 16: it reads
+/// `plain` and `keys` and updates `registers`, which then end in that cipher text. All lanes
+/// advance by as many bytes as the shortest rest of a job has. A lane with nothing left takes
+/// the next job. What an empty lane computes is not used.
+pub(super) fn encrypt<'a, const V: usize, const W: usize>(
     jobs: &mut [Option<Job<'a>>],
-    step: impl Fn(&mut Lanes<R, W>, usize),
+    step: impl Fn(&mut Lanes<V, W>, usize),
 ) {
     let mut lanes = Lanes {
-        keys: [[[[0; 16]; W]; R]; KEYS],
-        registers: [[[0; 16]; W]; R],
-        plain: [[[0; 16]; W]; R],
+        keys: [[[[0; 16]; W]; V]; ROUND_KEYS],
+        registers: [[[0; 16]; W]; V],
+        plain: [[[0; 16]; W]; V],
     };
     let jobs = jobs.iter_mut().filter_map(Option::take);
     let mut jobs = jobs.filter(|job| !job.bytes.is_empty());
-    let mut occupants: [[Option<Occupant<'a>>; W]; R] = [const { [const { None }; W] }; R];
+    let mut occupants: [[Option<Occupant<'a>>; W]; V] = [const { [const { None }; W] }; V];
     loop {
         let mut shortest = usize::MAX;
         let mut count = 0;
@@ -73,7 +75,7 @@ pub(super) fn encrypt<'a, const R: usize, const W: usize>(
     }
 }
 
-impl<const R: usize, const W: usize> Lanes<R, W> {
+impl<const V: usize, const W: usize> Lanes<V, W> {
     /// Puts a job in a lane. `None` if its keys are not in the form for lanes; it
     /// has then been encrypted on its own.
     fn assign<'a>(&mut self, lane: usize, job: Job<'a>) -> Option<Occupant<'a>> {
@@ -91,6 +93,7 @@ impl<const R: usize, const W: usize> Lanes<R, W> {
         })
     }
 
+    /// Encrypts the next bytes of each lane.
     fn run(
         &mut self,
         occupants: &mut [Option<Occupant<'_>>],
