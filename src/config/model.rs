@@ -441,6 +441,11 @@ pub struct Timeouts {
     pub session: Limits,
 }
 
+/// The longest time that bytes may wait for a peer that does not read, in the intercepted
+/// modes; [`Limits::write`] can only shorten it. Without a limit a session would hold the
+/// bytes that it has read for ever.
+pub(crate) const INTERCEPTED_WRITE_MAX: Duration = Duration::from_secs(30);
+
 /// Answers to status pings, by state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MotdSet {

@@ -20,6 +20,7 @@ use super::facts::Facts;
 use super::in_game::ObservedPlayer;
 use super::network_player::{NetworkPlayer, Ready};
 use super::switch::{AfterRelay, MoveContext, Switch};
+use crate::config::model::INTERCEPTED_WRITE_MAX;
 use crate::forward::{End, Outbox, Outcome, Side};
 use crate::intercept::{
     self, Failure, Interrupts, PlayerHandle, Playing, RemainingClient, Rules, SessionRequest,
@@ -28,11 +29,6 @@ use crate::intercept::{
 use crate::limit::Slot;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
-
-/// The longest time that bytes may wait for a client or backend that does not read;
-/// `timeouts.write` can only shorten it. Without a limit a session would hold the bytes
-/// that it has read for ever.
-const WRITE_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A player in the game, with everything that the session holds. It is idle for most of
 /// the time: what is only used between two servers is boxed.
@@ -192,7 +188,8 @@ impl BridgeSession {
     )]
     fn begin(&self, playing: Box<Playing>, proxy: &Proxy) -> RunningRelay {
         let mut limits = self.server.config.timeouts.session;
-        limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
+        let write = limits.write.unwrap_or(INTERCEPTED_WRITE_MAX);
+        limits.write = Some(write.min(INTERCEPTED_WRITE_MAX));
         let rules = Rules {
             keepalive: self.server.proxy.keepalive,
             limits,

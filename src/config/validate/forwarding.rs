@@ -134,8 +134,11 @@ impl<'a> Global<'a> {
     }
 
     /// Reports problems that concern all servers together. `all_sound` is true if no server
-    /// has an error, so that the counts are right.
-    pub(super) fn finish(&self, all_sound: bool, context: &mut Context<'_>) {
+    /// has an error, so that the counts are right; `are_all`, if there are no other servers.
+    pub(super) fn finish(&self, all_sound: bool, are_all: bool, context: &mut Context<'_>) {
+        if all_sound && are_all && matches!(self.secret, GlobalSecret::Unread) {
+            self.report_unused_secret(context);
+        }
         let is_passed_over = self.passed_over > 0 && self.taken == 0;
         if let (Some(place), GlobalSecret::Known(_), true) = (self.place, &self.secret, all_sound)
             && is_passed_over
@@ -158,6 +161,34 @@ impl<'a> Global<'a> {
                 mode.name()
             );
             context.push(unproven(place, message));
+        }
+    }
+}
+
+impl Global<'_> {
+    /// Warns of a secret that neither the global mode nor a server needs.
+    fn report_unused_secret(&self, context: &mut Context<'_>) {
+        let (Some(raw), Ok(mode)) = (self.raw, self.mode) else {
+            return;
+        };
+        let nothing = RawForwarding::default();
+        let file = raw.secret_file.given();
+        let file = file.filter(|given| Ok(&given.value) != nothing.secret_file());
+        let keys = [
+            ("secret", raw.secret.key()),
+            ("secret_file", file.map(|given| given.key)),
+        ];
+        for (name, key) in keys {
+            let Some(key) = key else { continue };
+            let message = format!("`{name}` does nothing here");
+            let diagnostic = Diagnostic::new(Code::NoEffect, key, message);
+            let diagnostic = match self.place {
+                Some(place) => diagnostic.label(place, format!("`{}` has no secret", mode.name())),
+                None => diagnostic.because("`mode` is not written and is `none`"),
+            };
+            context.push(diagnostic.help(
+                "write `mode = \"velocity\"` or `mode = \"bungeeguard\"`, or remove the secret",
+            ));
         }
     }
 }

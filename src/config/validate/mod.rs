@@ -23,6 +23,7 @@ pub(super) mod plugins;
 mod proxy;
 mod server;
 mod texts;
+mod unused;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -237,7 +238,12 @@ pub(super) fn config(
         .map(|file| server::draft(file, &defaults, &mut forwarding, context))
         .collect();
     let all_sound = drafts.iter().all(|draft| draft.sound.is_ok());
-    forwarding.finish(all_sound, context);
+    // Containers are servers too, and come and go.
+    let are_all = !raw.docker.is_written();
+    forwarding.finish(all_sound, are_all, context);
+    if proxy.is_ok() {
+        unused::rules(raw, &drafts, context);
+    }
     across::rules(&drafts, context);
     networks::rules(raw, &drafts, context);
     if let Ok(proxy) = &proxy {
@@ -247,8 +253,6 @@ pub(super) fn config(
     let are_known = !raw.plugins.is_broken() && proxy_file.raw.is_some();
     let plugins = plugins::tables(proxy_file, context);
     let plugins_known = are_known.then_some(&plugins[..]);
-    // Containers are servers too, and come and go.
-    let are_all = !raw.docker.is_written();
     let attached = attach::rules(plugins_known, &drafts, are_all, context);
 
     let servers: Result<Vec<_>, Reported> = drafts

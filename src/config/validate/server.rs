@@ -11,10 +11,10 @@ use crate::capability::Capability;
 use crate::config::entry::{Item, Reported};
 use crate::config::model::{
     BackendAddress, ClientCompression, DomainRewrite, Forwarding, ForwardingMode, HostTail,
-    IdentityForwarding, Intercepted, InterceptedMode, IpFilter, Limits, MotdSet, ProxyVersion,
-    ServerConfig, ServerKind, Timeouts,
+    INTERCEPTED_WRITE_MAX, IdentityForwarding, Intercepted, InterceptedMode, IpFilter, Limits,
+    MotdSet, ProxyVersion, ServerConfig, ServerKind, Timeouts,
 };
-use crate::config::raw::{RawProxy, RawServer, RawTimeouts};
+use crate::config::raw::{RawPluginMessaging, RawProxy, RawServer, RawTimeouts};
 use crate::config::types::HostTailWord;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 use crate::mode::{Family, Mode};
@@ -25,13 +25,18 @@ use crate::route::HostPattern;
 pub(super) struct Defaults {
     connect_timeout: Result<Duration, Reported>,
     compression: Result<ClientCompression, Reported>,
+    /// Whether servers may use the BungeeCord channel at all.
+    has_bungeecord: Result<bool, Reported>,
 }
 
 impl Defaults {
     pub(super) fn new(raw: &RawProxy) -> Self {
+        let nothing = RawPluginMessaging::default();
+        let messaging = raw.plugin_messaging.or(&nothing);
         Self {
             connect_timeout: raw.connect_timeout().map(|time| time.0),
             compression: compression::default(raw),
+            has_bungeecord: messaging.and_then(|raw| raw.bungeecord().copied()),
         }
     }
 }
@@ -245,6 +250,23 @@ fn timeouts(raw: &RawServer, defaults: &Defaults) -> Result<Timeouts, Reported> 
     })
 }
 
+/// Warns of a limit for waiting bytes that is longer than that of the mode.
+fn write_timeout(raw: &RawServer, chosen: Chosen, context: &mut Context<'_>) {
+    let write = raw.timeouts.value().and_then(|table| table.write.given());
+    let Some(given) = write.filter(|given| given.value.0 > INTERCEPTED_WRITE_MAX) else {
+        return;
+    };
+    let seconds = INTERCEPTED_WRITE_MAX.as_secs();
+    let message = format!(
+        "`write` does nothing above {seconds} s in `{}`",
+        chosen.mode
+    );
+    let diagnostic = Diagnostic::new(Code::NoEffect, given.place, message)
+        .because("the proxy holds the bytes that wait")
+        .help(format!("remove it, or write at most {seconds} s"));
+    context.push(chosen.label(diagnostic));
+}
+
 fn network(raw: &RawServer, context: &mut Context<'_>) -> Result<Option<Item<String>>, Reported> {
     let Some(given) = raw.network.written()? else {
         return Ok(None);
@@ -340,11 +362,24 @@ fn kind(
     }
     let intercepted_modes = [Mode::ClientOnly, Mode::Offline];
     let asks_for_channel = raw.bungeecord_channel.value() == Some(&true);
-    if let (Some(key), true) = (raw.bungeecord_channel.key(), asks_for_channel)
-        && !intercepted_modes.contains(&chosen.mode)
-    {
-        let works_in = &intercepted_modes;
-        modes::no_effect(chosen, "bungeecord_channel", key, works_in, context);
+    if let (Some(key), true) = (raw.bungeecord_channel.key(), asks_for_channel) {
+        if !intercepted_modes.contains(&chosen.mode) {
+            let works_in = &intercepted_modes;
+            modes::no_effect(chosen, "bungeecord_channel", key, works_in, context);
+        } else if defaults.has_bungeecord == Ok(false) {
+            context.push(
+                Diagnostic::new(
+                    Code::NoEffect,
+                    key,
+                    "`bungeecord_channel` does nothing here",
+                )
+                .because("`plugin_messaging.bungeecord` is not `true`")
+                .help("write `bungeecord = true` in `[plugin_messaging]` of `infrarust.toml`"),
+            );
+        }
+    }
+    if intercepted_modes.contains(&chosen.mode) {
+        write_timeout(raw, chosen, context);
     }
     if !is_sound {
         return Err(Reported);
