@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infrarust_test_support::{PATIENCE, blocking_until, until};
+use proptest::prelude::*;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,7 +25,7 @@ use super::packets::{Edits, SentState};
 use super::reactor::{self, Reactor};
 use super::{Counters, End, Limits, Listener, Outbox, Outcome, Session, Side};
 use crate::protocol::cipher::{self, Cipher};
-use crate::protocol::codec::{Format, Receiver};
+use crate::protocol::codec::{self, Format, Receiver};
 use crate::protocol::packet::{State, Version};
 use crate::socket::Keepalive;
 
@@ -282,6 +283,104 @@ async fn a_session_that_ends_during_its_encryption_is_encrypted_to_the_end() {
         Cipher::new(&secret(7)).decrypt(&mut received);
         assert!(received == whole, "after {slices} slices");
     }
+}
+
+/// What may happen next to a session, with a number of bytes.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    ServerSends(usize),
+    /// A part of the bytes that wait is encrypted.
+    Slice(usize),
+    /// The client, which has stopped to read, reads this much.
+    ClientReads(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (1_usize..20_000).prop_map(Event::ServerSends),
+        (1_usize..3_000).prop_map(Event::Slice),
+        (1_usize..12_000).prop_map(Event::ClientReads),
+    ]
+}
+
+const WRITABLE: Ready = Ready {
+    readable: false,
+    writable: true,
+    failed: false,
+};
+
+proptest! {
+    // Each case has sockets.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// A client may stop reading at any byte of a slice and continue later, and the session
+    /// may end at any time: the client gets whole frames in order, and what is written to it
+    /// afterwards continues its stream.
+    #[test]
+    fn a_client_may_stop_reading_at_any_byte(
+        events in proptest::collection::vec(event(), 1..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(stops_reading(&events));
+    }
+}
+
+async fn stops_reading(events: &[Event]) {
+    let sizes = [1000, 5, 20_000, 1500, 0, 700];
+    let stream = frames(7, sizes.into_iter().cycle().take(24));
+    let text = frames(7, [50]);
+    let (mut player, server, session, filters) = encrypted(7).await;
+    let mut exchange = Exchange::framed(session, filters).into_std().unwrap();
+    let mut buffers = Buffers::of_encrypting_driver();
+    let (mut to_send, mut received) = (&stream[..], Vec::new());
+    for event in events {
+        match *event {
+            Event::ServerSends(bytes) => {
+                let next = &to_send[..bytes.min(to_send.len())];
+                // A full socket takes nothing.
+                let sent = server.try_write(next).unwrap_or(0);
+                to_send = &to_send[sent..];
+            }
+            Event::Slice(bytes) => {
+                if let Some(mut encryption) = exchange.take_encryption() {
+                    cipher::encrypt_many(&mut [Some(encryption.next_job(bytes))]);
+                    exchange.continue_encrypted(encryption, &mut buffers);
+                }
+            }
+            Event::ClientReads(bytes) => {
+                let mut buffer = vec![0; bytes];
+                let read = player.try_read(&mut buffer).unwrap_or(0);
+                received.extend_from_slice(&buffer[..read]);
+            }
+        }
+        exchange.ready(Side::Backend, READABLE, &mut buffers);
+        exchange.ready(Side::Client, WRITABLE, &mut buffers);
+        assert_eq!(exchange.outcome(), None);
+    }
+    exchange.stop(End::Stopped);
+    let returned = exchange.into_returned_client().unwrap();
+    let mut last = text.clone();
+    returned.cipher.unwrap().encrypt(&mut last);
+    let mut client = TcpStream::from_std(returned.client).unwrap();
+    let write = async {
+        client.write_all(&returned.backlog).await.unwrap();
+        client.write_all(&last).await.unwrap();
+        client.shutdown().await.unwrap();
+    };
+    let read = timeout(PATIENCE, player.read_to_end(&mut received));
+    let ((), read) = tokio::join!(write, read);
+    read.unwrap().unwrap();
+    Cipher::new(&secret(7)).decrypt(&mut received);
+    let passed = received.strip_suffix(&text[..]).expect("the text follows");
+    assert!(stream.starts_with(passed));
+    let mut rest = passed;
+    while let Some(frame) = codec::split(rest, Format::Plain, 1 << 20).unwrap() {
+        rest = &rest[frame.wire.len()..];
+    }
+    assert!(rest.is_empty(), "the frames are whole");
 }
 
 /// A client that disconnects during its encryption does not affect other sessions.

@@ -3,16 +3,34 @@
 //!
 //! The bytes of one read are walked frame by frame and written by one write. Frames
 //! that the receiver accepts unchanged and that the proxy need not read pass as a slice
-//! of the read buffer. Only if a frame is changed, it and the other frames of the same
-//! read are copied.
+//! of the read buffer. If a frame is changed, it and the other frames of the same
+//! read are copied. Bytes that wait for their encryption are copied too.
 //!
-//! A frame is passed on when all of it has arrived. So a sender that fails in the
-//! middle of a frame leaves the receiver's stream between two frames, where a
-//! disconnect or the packets of another backend can follow.
+//! # Rules
+//!
+//! - **A frame is written whole.** It is passed on when all of it has arrived. So a sender
+//!   that fails in the middle of a frame leaves the receiver's stream between two frames,
+//!   where a disconnect or the packets of another backend can follow. What the receiver gets
+//!   depends only on the sender's bytes, not on how they were cut into reads.
+//! - **Between two reads only an incomplete frame is kept**, in a spare buffer of the driver
+//!   that is given back with the frame. Packets that wait for the end of a configuration,
+//!   and the disconnect of a backend that is kept back, are kept as well; most sessions have
+//!   neither.
+//! - **A walk pauses** once its output has [`OUTPUT_BYTES_MAX`] bytes, and before a frame
+//!   about which plugins are asked. The rest of the read is carried. The sender is not read
+//!   until that rest is walked.
+//! - **Order.** Frames keep the order in which they were sent. A changed one takes the place
+//!   of the original. A packet of the proxy or a plugin (from the [`Outbox`]) comes after all
+//!   whole frames that were read, and before an incomplete one.
+//! - **Encryption is the last step**, so it sees the bytes in the order in which they are
+//!   written, each once. Bytes that wait for a slow client are encrypted already. If a session
+//!   ends while bytes wait for their encryption, they are encrypted at once and belong to the
+//!   backlog in [`ReturnedClient`]: what is written to the client after that continues its
+//!   stream.
 //!
 //! Here are the state of a direction and its setters; `walk` finds the frames in the
 //! bytes, `packet` decides what happens to one, and `returned` is the client's side after
-//! the relay.
+//! the relay. `lane` reads and writes the sockets.
 
 mod packet;
 mod returned;

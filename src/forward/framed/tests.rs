@@ -102,6 +102,187 @@ proptest! {
     }
 }
 
+/// Bytes that hardly compress.
+fn noise(bytes: usize) -> impl Iterator<Item = u8> {
+    let mut state = 1_u32;
+    (0..bytes).map(move |_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[1]
+    })
+}
+
+/// Packets with ids of one and two bytes. Their frames, and the packets before compression,
+/// have lengths of one, two and three bytes.
+fn packets_of_all_lengths() -> Vec<Vec<u8>> {
+    let id_of_two_bytes = [0xF0, 1];
+    let mut packets = packets(&[0, 20, 100, 1000, 17_000]);
+    for bytes in [10, 100, 1000, 17_000] {
+        packets.push([&[0x7C][..], &noise(bytes).collect::<Vec<_>>()].concat());
+        packets.push([&id_of_two_bytes[..], &vec![3; bytes]].concat());
+        let mixed = noise(bytes).chain(std::iter::repeat_n(0, bytes));
+        packets.push([0x70].into_iter().chain(mixed).collect());
+    }
+    packets
+}
+
+/// The receiver gets the same bytes if a read ends at any byte of any header, also if the
+/// next read has one byte.
+#[test]
+fn a_cut_in_any_header_changes_nothing() {
+    /// More than the longest header: the length of a frame, the length before compression
+    /// and the id.
+    const HEADER_BYTES_MAX: usize = 3 + 5 + 5;
+    for from in [Format::Plain, Format::Compressed { threshold: 64 }] {
+        let (mut zlib, mut stream, mut starts) = (Zlib::default(), Vec::new(), Vec::new());
+        for packet in packets_of_all_lengths() {
+            starts.push(stream.len());
+            zlib.write(&packet, from, &mut stream).unwrap();
+        }
+        let lengths = stream_lengths(&stream, from);
+        assert_eq!(lengths, [1, 2, 3], "{from:?}");
+        for to in [Format::Plain, Format::Compressed { threshold: 256 }] {
+            for direction in [Direction::Clientbound, Direction::Serverbound] {
+                let walked = |cuts: &[usize]| {
+                    let (queries, asked) = queries();
+                    let mut filter = filter(direction, from, to, false);
+                    filter.queries = Some(queries);
+                    walked(filter, Some(&asked), &stream, cuts)
+                };
+                let whole = walked(&[stream.len()]);
+                assert!(!whole.0.is_empty());
+                for start in &starts {
+                    for cut in start + 1..(start + HEADER_BYTES_MAX).min(stream.len()) {
+                        let rest = stream.len();
+                        assert!(walked(&[cut, rest]) == whole, "{direction:?} {cut}");
+                        assert!(walked(&[cut, 1, rest]) == whole, "{direction:?} {cut}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The numbers of bytes of the lengths of frames in a stream, each once.
+fn stream_lengths(stream: &[u8], format: Format) -> Vec<usize> {
+    let mut lengths = std::collections::BTreeSet::new();
+    for wire in whole_frames(stream, format) {
+        let length = varint::decode(wire).unwrap().unwrap();
+        lengths.insert(length.1);
+    }
+    lengths.into_iter().collect()
+}
+
+/// The frames of a stream that does not end in the middle of a frame.
+fn whole_frames(mut stream: &[u8], format: Format) -> Vec<&[u8]> {
+    let mut frames = Vec::new();
+    while !stream.is_empty() {
+        let frame = codec::split(stream, format, CLIENTBOUND_PACKET_BYTES_MAX).unwrap();
+        let wire = frame.expect("the last frame is whole").wire;
+        frames.push(wire);
+        stream = &stream[wire.len()..];
+    }
+    frames
+}
+
+proptest! {
+    /// If a frame lies about its length, or about the length of its packet before compression,
+    /// the frames before it pass, and what the receiver gets ends between two frames.
+    #[test]
+    fn a_length_that_lies_does_not_tear_a_frame(
+        sizes in proptest::collection::vec(0_u16..600, 1..6),
+        lied in 0_usize..6,
+        frame_length in prop_oneof![0_i32..700, any::<i32>()],
+        data_length in prop_oneof![0_i32..700, any::<i32>()],
+        lies_about_frame: bool,
+        cut in 1_usize..900,
+        from in 0_usize..4,
+        to in 0_usize..4,
+        is_serverbound: bool,
+    ) {
+        let (from, to) = (formats()[from], formats()[to]);
+        let direction = match is_serverbound {
+            true => Direction::Serverbound,
+            false => Direction::Clientbound,
+        };
+        let (mut zlib, mut stream) = (Zlib::default(), Vec::new());
+        let mut before = 0;
+        for (index, size) in sizes.iter().enumerate() {
+            let packet = [vec![0x70], vec![5; usize::from(*size)]].concat();
+            let mut wire = Vec::new();
+            zlib.write(&packet, from, &mut wire).unwrap();
+            if index == lied % sizes.len() {
+                before = stream.len();
+                let (_, length_bytes) = varint::decode(&wire).unwrap().unwrap();
+                let mut content = wire[length_bytes..].to_vec();
+                if let (false, Format::Compressed { .. }) = (lies_about_frame, from) {
+                    let (_, data_length_bytes) = varint::decode(&content).unwrap().unwrap();
+                    let packet = content.split_off(data_length_bytes);
+                    content.clear();
+                    varint::encode(data_length, &mut content);
+                    content.extend(packet);
+                }
+                wire.clear();
+                let honest = i32::try_from(content.len()).unwrap();
+                varint::encode(if lies_about_frame { frame_length } else { honest }, &mut wire);
+                wire.extend(content);
+            }
+            stream.extend(wire);
+        }
+        let (honest, _) = walked(filter(direction, from, to, false), None, &stream[..before], &[cut]);
+        let (written, _) = walked(filter(direction, from, to, false), None, &stream, &[cut]);
+        prop_assert!(written.starts_with(&honest));
+        prop_assert!(whole_frames(&written, to).len() >= whole_frames(&honest, to).len());
+    }
+}
+
+/// A length over the limits is refused with its last byte, before the frame arrives. One that
+/// does not fit the compressed bytes is refused if the packet is decompressed.
+#[test]
+fn lengths_over_the_limits_are_refused_at_once() {
+    let compressed = Format::Compressed { threshold: 64 };
+    let header = |lengths: &[usize]| {
+        let mut header = Vec::new();
+        for length in lengths {
+            varint::encode_len(*length, &mut header);
+        }
+        header
+    };
+    let good = [1, 0x70];
+    for (direction, packet_bytes_max) in [
+        (Direction::Clientbound, CLIENTBOUND_PACKET_BYTES_MAX),
+        (Direction::Serverbound, SERVERBOUND_PACKET_BYTES_MAX),
+    ] {
+        let too_big = CodecError::TooBig {
+            packet_bytes: packet_bytes_max + 1,
+            packet_bytes_max,
+        };
+        let lie = header(&[100, packet_bytes_max + 1]);
+        for cut in 1..=lie.len() {
+            let stream = [&[2, 0, 0x70][..], &lie].concat();
+            let filter = filter(direction, compressed, Format::Plain, false);
+            let (written, fault) = walked(filter, None, &stream, &[3, cut]);
+            assert_eq!(written, good);
+            assert_eq!(fault, Some(too_big.clone().into()), "{direction:?}");
+        }
+    }
+    let mut frame = Vec::new();
+    Zlib::default()
+        .write(&[0x70; 100], compressed, &mut frame)
+        .unwrap();
+    let honest = frame[1];
+    assert_eq!(honest, 100);
+    for lie in [99, 101] {
+        frame[1] = lie;
+        let stream = [&[2, 0, 0x70][..], &frame].concat();
+        let filter = filter(Direction::Clientbound, compressed, Format::Plain, false);
+        let (written, fault) = walked(filter, None, &stream, &[stream.len()]);
+        assert_eq!(written, good);
+        assert_eq!(fault, Some(CodecError::BadCompression.into()));
+    }
+}
+
 /// The frames before a fault reach the client, and the state is that after them,
 /// so the client can read a disconnect that follows.
 #[test]
