@@ -27,37 +27,31 @@ use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 use crate::upstream::{DROPPED_MAX, Dropped};
 
+/// Who logs in, and where.
+#[derive(Clone, Copy)]
+pub(super) struct BackendLogin<'a> {
+    pub(super) server: &'a Server,
+    pub(super) intercepted: &'a Intercepted,
+    /// Where the client comes from, and its destination.
+    pub(super) origin: &'a Origin,
+    pub(super) opening: &'a Opening,
+    /// The host for the backend, if a plugin has chosen one.
+    pub(super) host: Option<&'a str>,
+    pub(super) counters: &'a Arc<Counters>,
+}
+
 /// A login that looks for a backend.
 pub(super) struct BackendConnector<'a> {
-    server: &'a Server,
-    intercepted: &'a Intercepted,
-    origin: &'a Origin,
-    opening: &'a Opening,
-    host: Option<&'a str>,
-    counters: &'a Arc<Counters>,
+    login: BackendLogin<'a>,
     /// Whether the backend gets the key with which the player signs chat.
     gets_chat_key: bool,
 }
 
 impl<'a> BackendConnector<'a> {
-    /// A login of this player at this server; `host` is the host for the backend that a
-    /// plugin has chosen. `origin` has its destination.
-    pub(super) fn new(
-        server: &'a Server,
-        intercepted: &'a Intercepted,
-        origin: &'a Origin,
-        opening: &'a Opening,
-        host: Option<&'a str>,
-        counters: &'a Arc<Counters>,
-    ) -> Self {
+    pub(super) fn new(login: BackendLogin<'a>) -> Self {
         Self {
-            server,
-            intercepted,
-            origin,
-            opening,
-            host,
-            counters,
-            gets_chat_key: !server.hooks.modifies_chat(),
+            login,
+            gets_chat_key: !login.server.hooks.modifies_chat(),
         }
     }
 
@@ -134,7 +128,7 @@ impl<'a> BackendConnector<'a> {
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<RespondingBackend, Ending> {
-        let config = &self.server.config;
+        let config = &self.login.server.config;
         let mut dropped = Vec::new();
         loop {
             let (addresses, bound) = (&config.addresses, config.timeouts.connect);
@@ -143,15 +137,15 @@ impl<'a> BackendConnector<'a> {
             facts.session = Some(SessionFacts {
                 backend: connected.address.clone(),
                 relay: Relay::Copy,
-                counters: Arc::clone(self.counters),
+                counters: Arc::clone(self.login.counters),
             });
             facts.session_connected();
             let dialled = ConnectedBackend {
                 header: self.header()?,
                 opening: self.handshake(who, &connected.address),
                 stream: connected.stream,
-                identity: self.intercepted.identity.clone(),
-                address: self.origin.client.ip(),
+                identity: self.login.intercepted.identity.clone(),
+                address: self.login.origin.client.ip(),
                 server: config.id.clone(),
                 gets_chat_key: self.gets_chat_key,
             };
@@ -172,26 +166,35 @@ impl<'a> BackendConnector<'a> {
 
     /// The PROXY header, or no bytes.
     fn header(&self) -> Result<Vec<u8>, Ending> {
-        match self.server.config.send_proxy_protocol {
-            Some(version) => self.origin.known_header(version).ok_or(Ending::ClientLeft),
+        match self.login.server.config.send_proxy_protocol {
+            Some(version) => self
+                .login
+                .origin
+                .known_header(version)
+                .ok_or(Ending::ClientLeft),
             None => Ok(Vec::new()),
         }
     }
 
     fn handshake(&self, who: Who<'_>, address: &BackendAddress) -> Vec<u8> {
-        let host = rewritten_host(&self.server.config, self.opening, Some(address), self.host);
-        let host_field = match &self.intercepted.identity {
+        let host = rewritten_host(
+            &self.login.server.config,
+            self.login.opening,
+            Some(address),
+            self.login.host,
+        );
+        let host_field = match &self.login.intercepted.identity {
             Some(IdentityForwarding::Host(forwarding)) => intercept::host_field(
                 &host,
-                &self.opening.host.markers(),
-                self.origin.client.ip(),
+                &self.login.opening.host.markers(),
+                self.login.origin.client.ip(),
                 who.profile().uuid,
                 Some(&who.profile().properties),
                 forwarding,
             ),
             Some(IdentityForwarding::Velocity(_)) | None => host,
         };
-        self.opening.with_host(&host_field).to_vec()
+        self.login.opening.with_host(&host_field).to_vec()
     }
 }
 

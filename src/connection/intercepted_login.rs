@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::attempts::FallbackAttempts;
 use super::channel::Channel;
 use super::client::{self, ClosingClient};
-use super::connector::{BackendConnector, decide};
+use super::connector::{BackendConnector, BackendLogin, decide};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player};
 use super::fallback::{TargetServer, can_try_another, ends_session};
@@ -358,14 +358,14 @@ impl Placed {
         let login = &mut self.login;
         let forwarding = login.intercepted.identity.as_ref();
         intercept::check_version(forwarding, login.version).map_err(Ending::Intercepted)?;
-        let connector = BackendConnector::new(
-            &login.server,
-            &login.intercepted,
-            &login.origin,
-            &login.opening,
-            self.host.as_deref(),
+        let connector = BackendConnector::new(BackendLogin {
+            server: &login.server,
+            intercepted: &login.intercepted,
+            origin: &login.origin,
+            opening: &login.opening,
+            host: self.host.as_deref(),
             counters,
-        );
+        });
         let replaced = self.entry.replaced();
         // Only fallbacks limit the number of dials.
         let mut dials = 0;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::connector::{BackendConnector, decide};
+use super::connector::{BackendConnector, BackendLogin, decide};
 use super::ending::{Ending, Refusal};
 use super::facts::{Facts, Origin, SessionFacts};
 use super::opening::Opening;
@@ -228,14 +228,14 @@ impl NetworkPlayer {
         server: &'a Server,
         open: &'a OpenServer<'_>,
     ) -> BackendConnector<'a> {
-        BackendConnector::new(
+        BackendConnector::new(BackendLogin {
             server,
-            open.intercepted,
-            &self.origin,
-            &self.opening,
-            open.host.as_deref(),
-            &self.counters,
-        )
+            intercepted: open.intercepted,
+            origin: &self.origin,
+            opening: &self.opening,
+            host: open.host.as_deref(),
+            counters: &self.counters,
+        })
     }
 
     /// The text for a player who has moved to another server.
