@@ -69,21 +69,56 @@ async fn play_with_mods(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (S
     let player = (uuid(NOTCH_OFFLINE), "Notch");
     game::welcome([&mut client, &mut first], protocol, player, None).await;
     negotiate(&mut client, &mut first, protocol).await;
-    let join = Ids::of(protocol).join;
-    first.send(join, &join_game(protocol, 1)).await;
-    client.expect(join).await;
+    join(&mut client, &mut first, protocol, 1).await;
     answer(&mut client, &mut first, protocol, &LAST).await;
     (client, first)
 }
 
-/// The next join game that the client reads, after other packets.
-async fn next_join_game(client: &mut Speaker, protocol: i32) -> Vec<u8> {
-    loop {
-        let (id, body) = client.next().await.unwrap();
-        if id == Ids::of(protocol).join {
-            return body;
+/// The server sends its join game, which the client reads, maybe after other packets.
+async fn join(client: &mut Speaker, server: &mut Speaker, protocol: i32, dimension: u8) {
+    let (id, join) = (Ids::of(protocol).join, join_game(protocol, dimension));
+    server.send(id, &join).await;
+    let read = loop {
+        let (next, body) = client.next().await.unwrap();
+        if next == id {
+            break body;
         }
+    };
+    assert_eq!(read, join, "{protocol}");
+}
+
+/// Sends these messages and then the beginning of a negotiation.
+async fn begin_negotiation(server: &mut Speaker, protocol: i32, before: &[Vec<u8>]) {
+    let hello = handshake(protocol, &[0, 2]);
+    for message in before.iter().chain([&hello]) {
+        server.send(Ids::of(protocol).plugin, message).await;
     }
+}
+
+/// The client reads the reset of the negotiation before, and then what
+/// [`begin_negotiation`] sends.
+async fn expect_reset(client: &mut Speaker, protocol: i32, before: &[Vec<u8>]) {
+    let (reset, hello) = (
+        handshake(protocol, &[0xFE, 0]),
+        handshake(protocol, &[0, 2]),
+    );
+    for message in [&reset].into_iter().chain(before).chain([&hello]) {
+        let read = client.expect(Ids::of(protocol).plugin).await;
+        assert_eq!(read, *message, "{protocol}");
+    }
+}
+
+/// The question of a server since 1.13 about the mods of a client.
+fn question() -> Vec<u8> {
+    [vec![7], wire::string("fml:loginwrapper"), vec![1]].concat()
+}
+
+/// What the player does reaches the server.
+async fn swing(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
+    let id = More::of(protocol).swing;
+    client.send(id, b"here").await;
+    let swung = expect_past_channels(server, protocol, id).await;
+    assert_eq!(swung, b"here", "{protocol}");
 }
 
 /// Before 1.13 the client begins a new negotiation with each server after it has left the
@@ -93,33 +128,22 @@ async fn mods_are_negotiated_again() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
     for protocol in [5, 47, 340] {
-        let (ids, more) = (Ids::of(protocol), More::of(protocol));
+        let more = More::of(protocol);
         let (mut client, mut first) = play_with_mods(&proxy, &a, protocol).await;
         connect(&mut first, protocol, "b").await;
         let mut second = accept_on_b(&b, protocol).await;
-        let channels = match protocol {
+        let channels = [match protocol {
             5 => [wire::string("REGISTER"), vec![0, 3], b"FML".to_vec()].concat(),
             _ => [wire::string("REGISTER"), b"FML".to_vec()].concat(),
-        };
-        second.send(ids.plugin, &channels).await;
-        let hello = handshake(protocol, &[0, 2]);
-        second.send(ids.plugin, &hello).await;
+        }];
+        begin_negotiation(&mut second, protocol, &channels).await;
         while first.next().await.is_some() {}
         // What was on the way reaches nobody.
         client.send(more.swing, b"for the old one").await;
-        let reset = handshake(protocol, &[0xFE, 0]);
-        assert_eq!(client.expect(ids.plugin).await, reset, "{protocol}");
-        assert_eq!(client.expect(ids.plugin).await, channels, "{protocol}");
-        assert_eq!(client.expect(ids.plugin).await, hello, "{protocol}");
+        expect_reset(&mut client, protocol, &channels).await;
         answer(&mut client, &mut second, protocol, &[1, 2]).await;
         negotiate(&mut client, &mut second, protocol).await;
-        let join = join_game(protocol, 2);
-        second.send(ids.join, &join).await;
-        assert_eq!(
-            next_join_game(&mut client, protocol).await,
-            join,
-            "{protocol}"
-        );
+        join(&mut client, &mut second, protocol, 2).await;
         let elsewhere = client.expect(more.respawn).await;
         let respawn = client.expect(more.respawn).await;
         assert_eq!(
@@ -143,23 +167,14 @@ async fn mods_are_negotiated_behind_a_server_without() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
     for protocol in [5, 47, 340] {
-        let (ids, more) = (Ids::of(protocol), More::of(protocol));
+        let more = More::of(protocol);
         let (mut client, mut first) = play(&proxy, &a, protocol).await;
         connect(&mut first, protocol, "b").await;
         let mut second = accept_on_b(&b, protocol).await;
-        let hello = handshake(protocol, &[0, 2]);
-        second.send(ids.plugin, &hello).await;
-        let reset = handshake(protocol, &[0xFE, 0]);
-        assert_eq!(client.expect(ids.plugin).await, reset, "{protocol}");
-        assert_eq!(client.expect(ids.plugin).await, hello, "{protocol}");
+        begin_negotiation(&mut second, protocol, &[]).await;
+        expect_reset(&mut client, protocol, &[]).await;
         answer(&mut client, &mut second, protocol, &[1, 2]).await;
-        let join = join_game(protocol, 2);
-        second.send(ids.join, &join).await;
-        assert_eq!(
-            next_join_game(&mut client, protocol).await,
-            join,
-            "{protocol}"
-        );
+        join(&mut client, &mut second, protocol, 2).await;
         for _ in 0..2 {
             client.expect(more.respawn).await;
         }
@@ -184,10 +199,8 @@ async fn a_negotiation_that_is_cut_off() {
         let (mut client, mut first) = play_with_mods(&proxy, &a, protocol).await;
         connect(&mut first, protocol, "b").await;
         let mut second = accept_on_b(&b, protocol).await;
-        let hello = handshake(protocol, &[0, 2]);
-        second.send(ids.plugin, &hello).await;
-        client.expect(ids.plugin).await;
-        client.expect(ids.plugin).await;
+        begin_negotiation(&mut second, protocol, &[]).await;
+        expect_reset(&mut client, protocol, &[]).await;
         client
             .send(plugin(protocol), &handshake(protocol, &[1, 2]))
             .await;
@@ -195,25 +208,22 @@ async fn a_negotiation_that_is_cut_off() {
         drop((first, second));
         let mut third = accept_on_b(&c, protocol).await;
         if has_mods {
-            third.send(ids.plugin, &hello).await;
+            begin_negotiation(&mut third, protocol, &[]).await;
             third.expect_end().await;
             // The one that it has left is the last.
             let mut again = accept_on_b(&a, protocol).await;
-            again.send(ids.plugin, &hello).await;
+            begin_negotiation(&mut again, protocol, &[]).await;
             again.expect_end().await;
             let text = super::text(protocol, &client.expect(ids.disconnect).await);
             assert!(!text.is_empty());
             client.expect_end().await;
         } else {
-            third.send(ids.join, &join_game(protocol, 3)).await;
-            while client.next().await.unwrap().0 != ids.join {}
+            join(&mut client, &mut third, protocol, 3).await;
             // It reads the dimension in the join game, so that two respawns follow.
             client.expect(more.respawn).await;
             client.expect(more.respawn).await;
             client.expect(more.chat).await;
-            client.send(more.swing, b"to c").await;
-            let swung = expect_past_channels(&mut third, protocol, more.swing).await;
-            assert_eq!(swung, b"to c");
+            swing(&mut client, &mut third, protocol).await;
         }
         drop((client, third));
         proxy.idle().await;
@@ -227,8 +237,7 @@ async fn a_second_server_with_mods_is_refused() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
     for (protocol, marker) in [(754, "FML2"), (763, "FML3")] {
-        let more = More::of(protocol);
-        let question = [vec![7], wire::string("fml:loginwrapper"), vec![1]].concat();
+        let (more, question) = (More::of(protocol), question());
         let (mut client, mut first) = begin(&proxy, &a, protocol, marker).await;
         first.send(4, &question).await;
         assert_eq!(client.expect(4).await, question);
@@ -236,9 +245,7 @@ async fn a_second_server_with_mods_is_refused() {
         assert_eq!(first.expect(2).await, [7, 1, 2]);
         let player = (uuid(NOTCH_OFFLINE), "Notch");
         game::welcome([&mut client, &mut first], protocol, player, None).await;
-        let join = Ids::of(protocol).join;
-        first.send(join, &join_game(protocol, 1)).await;
-        client.expect(join).await;
+        join(&mut client, &mut first, protocol, 1).await;
         for _ in 0..2 {
             connect(&mut first, protocol, "b").await;
             let (mut second, ..) = game::accept(&b).await;
@@ -249,9 +256,7 @@ async fn a_second_server_with_mods_is_refused() {
                 contains(&text, "moved to b") && contains(&text, "mods"),
                 "{text:?}"
             );
-            client.send(more.swing, b"here").await;
-            let swung = expect_past_channels(&mut first, protocol, more.swing).await;
-            assert_eq!(swung, b"here", "{protocol}");
+            swing(&mut client, &mut first, protocol).await;
         }
         drop((client, first));
         proxy.idle().await;
@@ -261,8 +266,7 @@ async fn a_second_server_with_mods_is_refused() {
     let (client, mut first) = play(&proxy, &a, protocol).await;
     connect(&mut first, protocol, "b").await;
     let (mut second, ..) = game::accept(&b).await;
-    let question = [vec![7], wire::string("fml:loginwrapper"), vec![1]].concat();
-    second.send(4, &question).await;
+    second.send(4, &question()).await;
     assert_eq!(second.expect(2).await, [7, 0]);
     drop(client);
     while second.next().await.is_some() {}

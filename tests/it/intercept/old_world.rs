@@ -136,6 +136,18 @@ async fn switch(
     second
 }
 
+/// A player who has come from `a` to `b`, and the server there.
+async fn come_to_b(
+    proxy: &TestProxy,
+    a: &FakeBackend,
+    b: &FakeBackend,
+    protocol: i32,
+) -> (Speaker, Speaker) {
+    let (mut client, mut first) = play(proxy, a, protocol).await;
+    let second = switch(&mut client, &mut first, b, protocol).await;
+    (client, second)
+}
+
 /// Movements and what the player does reach the new server from the client's settings on,
 /// which it sends in each world first. Chat reaches it before as well.
 #[tokio::test]
@@ -176,8 +188,7 @@ async fn until_the_answer_to_a_teleport() {
     let proxy = three([&a, &b, &c]);
     for world in VERSIONS {
         let protocol = world.protocol;
-        let (mut client, mut first) = play(&proxy, &a, protocol).await;
-        let mut second = switch(&mut client, &mut first, &b, protocol).await;
+        let (mut client, mut second) = come_to_b(&proxy, &a, &b, protocol).await;
         world.move_to(&mut client, b"old").await;
         let Teleport {
             id,
@@ -251,8 +262,7 @@ async fn without_a_sign() {
     let proxy = three([&a, &b, &c]);
     for world in VERSIONS {
         let protocol = world.protocol;
-        let (mut client, mut first) = play(&proxy, &a, protocol).await;
-        let mut second = switch(&mut client, &mut first, &b, protocol).await;
+        let (mut client, mut second) = come_to_b(&proxy, &a, &b, protocol).await;
         for number in 0..=100 {
             world.move_to(&mut client, &[number]).await;
         }
