@@ -14,7 +14,7 @@ use super::client::{self, Client, ClosingClient};
 use super::ending::{Ended, Ending};
 use super::facts::{Facts, SessionFacts};
 use super::first_bytes::FirstBytesBuilder;
-use crate::config::model::{Forwarding, Relay};
+use crate::config::model::{Forwarding, Relay, ServerConfig};
 use crate::forward::{self, Counters, Outcome};
 use crate::limit::Slot;
 use crate::proxy::Proxy;
@@ -82,17 +82,7 @@ impl Admitted {
                 let mut dropped = Vec::new();
                 loop {
                     // Boxed so that the wait for the first byte does not hold its state.
-                    let dialling = Box::pin(async {
-                        let (addresses, bound) = (&config.addresses, config.timeouts.connect);
-                        let dialled = tokio::select! {
-                            dialled = proxy.upstream.connect(addresses, bound, &dropped) => dialled,
-                            () = client::closed_by_client(&client) => return Err(Ending::ClientLeft),
-                        };
-                        dialled.map_err(|error| match dropped.is_empty() {
-                            true => Ending::Unreachable(error),
-                            false => Ending::BackendFailed(io::Error::other(error)),
-                        })
-                    });
+                    let dialling = Box::pin(dial(&client, &config, &dropped, proxy));
                     // A block of its own, so that the wait does not hold what it uses.
                     let (mut backend, dialled, first, counters) = {
                         let Connected {
@@ -185,6 +175,25 @@ impl Admitted {
             protocol: self.first_bytes.opening.protocol(),
         })
     }
+}
+
+/// Connects to one of the addresses, unless the client leaves. `dropped` are the backends that
+/// have ended the connection before.
+async fn dial(
+    client: &TcpStream,
+    config: &ServerConfig,
+    dropped: &[Dropped],
+    proxy: &Proxy,
+) -> Result<Connected, Ending> {
+    let (addresses, bound) = (&config.addresses, config.timeouts.connect);
+    let dialled = tokio::select! {
+        dialled = proxy.upstream.connect(addresses, bound, dropped) => dialled,
+        () = client::closed_by_client(client) => return Err(Ending::ClientLeft),
+    };
+    dialled.map_err(|error| match dropped.is_empty() {
+        true => Ending::Unreachable(error),
+        false => Ending::BackendFailed(io::Error::other(error)),
+    })
 }
 
 impl RelaySession {

@@ -151,28 +151,11 @@ impl NetworkPlayer {
         } = context;
         // The player has either left a working server for the new one, or lost it.
         let has_left = matches!(next, AfterRelay::Ready(..));
-        let mut refused = None;
-        let ready = match next {
-            AfterRelay::Nothing => None,
-            AfterRelay::Ready(request, ready) => Some((request, ready)),
-            // The backend was lost during a switch: its target is tried first.
-            AfterRelay::Preparing(mut switch) => {
-                let preparing = switch.prepared();
-                let prepared = self
-                    .while_preparing(&mut client, preparing, interrupts)
-                    .await;
-                match prepared {
-                    Ok(Ok(ready)) => Some((switch.request, ready)),
-                    Ok(Err(ending)) => {
-                        refused = Some(Arc::clone(&switch.server));
-                        switch.refuse(&ending, self);
-                        None
-                    }
-                    Err(failure) => {
-                        let failure = Some(failure);
-                        return Err(NotMoved { client, failure });
-                    }
-                }
+        let (requested, refused) = match self.requested(&mut client, next, interrupts).await {
+            Ok(requested) => requested,
+            Err(failure) => {
+                let failure = Some(failure);
+                return Err(NotMoved { client, failure });
             }
         };
         let mut lost = Arc::clone(from);
@@ -184,19 +167,10 @@ impl NetworkPlayer {
         if let (Some(attempts), Some(server)) = (&mut behind, &refused) {
             attempts.refused(server);
         }
-        if let Some((request, ready)) = ready {
+        if let Some((request, ready)) = requested {
             let server = Arc::clone(&ready.server);
-            let arrival = Arrival {
-                is_authenticated: is_authenticated(&server),
-                commands: self.commands(&server, facts, proxy),
-                notices: Vec::new(),
-                until: Instant::now() + SWITCH_WAIT,
-                interrupts,
-                queries: None,
-                listener: Channel::of(proxy, &self.handle, &server),
-                outbox: Arc::default(),
-            };
-            match self.enter(client, *ready, arrival, facts).await {
+            let entered = self.enter_requested(client, *ready, interrupts, proxy, facts);
+            match entered.await {
                 Ok(arrived) => {
                     self.report(request.by(), from, &server);
                     // Before the requester is notified, who may request the next switch.
@@ -239,6 +213,53 @@ impl NetworkPlayer {
             failure: left.failure.or(failed),
             ..left
         })
+    }
+
+    /// The requested server, if it has accepted the login, and the server that has refused
+    /// it. The backend may be lost during a switch: its target is then tried first.
+    async fn requested(
+        &self,
+        client: &mut DetachedClient,
+        next: AfterRelay<'_>,
+        interrupts: &Interrupts,
+    ) -> Result<(Option<(SwitchRequest, Box<Ready>)>, Option<Arc<Server>>), Failure> {
+        let mut switch = match next {
+            AfterRelay::Nothing => return Ok((None, None)),
+            AfterRelay::Ready(request, ready) => return Ok((Some((request, ready)), None)),
+            AfterRelay::Preparing(switch) => switch,
+        };
+        let preparing = switch.prepared();
+        match self.while_preparing(client, preparing, interrupts).await? {
+            Ok(ready) => Ok((Some((switch.request, ready)), None)),
+            Err(ending) => {
+                let server = Arc::clone(&switch.server);
+                switch.refuse(&ending, self);
+                Ok((None, Some(server)))
+            }
+        }
+    }
+
+    /// Brings the client into the game of a server that has accepted the login.
+    async fn enter_requested(
+        &self,
+        client: Box<DetachedClient>,
+        ready: Ready,
+        interrupts: &Interrupts,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<ServerConnection, (Failure, Box<DetachedClient>)> {
+        let server = &ready.server;
+        let arrival = Arrival {
+            is_authenticated: is_authenticated(server),
+            commands: self.commands(server, facts, proxy),
+            notices: Vec::new(),
+            until: Instant::now() + SWITCH_WAIT,
+            interrupts,
+            queries: None,
+            listener: Channel::of(proxy, &self.handle, server),
+            outbox: Arc::default(),
+        };
+        self.enter(client, ready, arrival, facts).await
     }
 
     fn report(&self, by: &By, from: &Server, to: &Server) {

@@ -325,6 +325,34 @@ fn reachable(
     });
 }
 
+/// Warns of keys without effect in the mode.
+fn without_effect(raw: &RawServer, chosen: Chosen, defaults: &Defaults, context: &mut Context<'_>) {
+    if let (Some(key), true) = (raw.auth_guard.key(), chosen.mode != Mode::ServerOnly) {
+        modes::no_effect(chosen, "auth_guard", key, &[Mode::ServerOnly], context);
+    }
+    let intercepted_modes = [Mode::ClientOnly, Mode::Offline];
+    let asks_for_channel = raw.bungeecord_channel.value() == Some(&true);
+    if let (Some(key), true) = (raw.bungeecord_channel.key(), asks_for_channel) {
+        if !intercepted_modes.contains(&chosen.mode) {
+            let works_in = &intercepted_modes;
+            modes::no_effect(chosen, "bungeecord_channel", key, works_in, context);
+        } else if defaults.has_bungeecord == Ok(false) {
+            context.push(
+                Diagnostic::new(
+                    Code::NoEffect,
+                    key,
+                    "`bungeecord_channel` does nothing here",
+                )
+                .because("`plugin_messaging.bungeecord` is not `true`")
+                .help("write `bungeecord = true` in `[plugin_messaging]` of `infrarust.toml`"),
+            );
+        }
+    }
+    if intercepted_modes.contains(&chosen.mode) {
+        write_timeout(raw, chosen, context);
+    }
+}
+
 /// The settings that depend on the mode.
 fn kind(
     raw: &RawServer,
@@ -357,30 +385,7 @@ fn kind(
 
     let identity = forwarding::identity(raw, chosen, global, context);
     let relay = modes::relay(raw, chosen, context);
-    if let (Some(key), true) = (raw.auth_guard.key(), chosen.mode != Mode::ServerOnly) {
-        modes::no_effect(chosen, "auth_guard", key, &[Mode::ServerOnly], context);
-    }
-    let intercepted_modes = [Mode::ClientOnly, Mode::Offline];
-    let asks_for_channel = raw.bungeecord_channel.value() == Some(&true);
-    if let (Some(key), true) = (raw.bungeecord_channel.key(), asks_for_channel) {
-        if !intercepted_modes.contains(&chosen.mode) {
-            let works_in = &intercepted_modes;
-            modes::no_effect(chosen, "bungeecord_channel", key, works_in, context);
-        } else if defaults.has_bungeecord == Ok(false) {
-            context.push(
-                Diagnostic::new(
-                    Code::NoEffect,
-                    key,
-                    "`bungeecord_channel` does nothing here",
-                )
-                .because("`plugin_messaging.bungeecord` is not `true`")
-                .help("write `bungeecord = true` in `[plugin_messaging]` of `infrarust.toml`"),
-            );
-        }
-    }
-    if intercepted_modes.contains(&chosen.mode) {
-        write_timeout(raw, chosen, context);
-    }
+    without_effect(raw, chosen, defaults, context);
     if !is_sound {
         return Err(Reported);
     }
