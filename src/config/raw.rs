@@ -368,7 +368,7 @@ keys! {
         send_proxy_protocol: SendProxy = "false";
         /// The host that the backend sees in the handshake: the client's, the configured host of the address, or the one given as `{ explicit = "host" }`.
         domain_rewrite: Rewrite = r#""none""#;
-        /// Whether the backend gets data that the client appends to the host after a `\0`, as Geyser does for Floodgate. Markers of mod loaders and the data of TCPShield (`///`) and Infinity Filter (`\\`) are always sent. Do not use `keep` for a backend that trusts forwarded identities in such data: any client could write them.
+        /// Whether the backend gets data that the client appends to the host after a `\0`, as Geyser does for Floodgate. Markers of mod loaders and the data of TCPShield (`///`) and Infinity Filter (`\\`) are always sent. At logins with `bungeecord` or `bungeeguard` the identity of the player takes the place of that data. Do not use `keep` for a backend that trusts forwarded identities in such data: any client could write them.
         host_tail: HostTailWord = r#""drop""#;
         /// The most players at a time; 0 means no limit.
         max_players: Count = "0" [unit: Some("players"), off: Some(0)];

@@ -15,7 +15,7 @@ use crate::config::model::{
     BackendAddress, BackendHost, HostForwarding, IdentityForwarding, Secret, ServerKind,
 };
 use crate::config::raw::{RawForwarding, RawServer};
-use crate::config::types::{FilePath, ForwardingWord, SecretSource};
+use crate::config::types::{FilePath, ForwardingWord, HostTailWord, SecretSource};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 use crate::mode::Family;
@@ -327,6 +327,29 @@ pub(super) fn unprotected(
             .because("whoever reaches the backend directly can claim to be any player")
             .help("use `velocity` or `bungeeguard`, or let only the proxy reach the backend"),
     );
+}
+
+/// Warns of a client's tail of the host field that is kept where the identity takes its place.
+pub(super) fn replaced_tail(raw: &RawServer, kind: &ServerKind, context: &mut Context<'_>) {
+    let keeps = raw.host_tail.given();
+    let keeps = keeps.filter(|given| given.value == HostTailWord::Keep);
+    let is_replaced = match kind {
+        ServerKind::Forwarding(forwarding) => forwarding.identity.is_some(),
+        ServerKind::Intercepted(intercepted) => {
+            matches!(intercepted.identity, Some(IdentityForwarding::Host(_)))
+        }
+    };
+    let Some(given) = keeps.filter(|_| is_replaced) else {
+        return;
+    };
+    let message = "`host_tail = \"keep\"` does nothing for logins here";
+    let diagnostic = Diagnostic::new(Code::NoEffect, given.key, message)
+        .help("remove it, or write `forwarding_mode = \"none\"` for this server");
+    let reason = "the identity of the player takes the place of the client's data";
+    context.push(match raw.forwarding_mode.given() {
+        Some(mode) => diagnostic.label(mode.place, reason),
+        None => diagnostic.because(format!("{reason} (`forwarding.mode`)")),
+    });
 }
 
 /// Whether an address belongs to this machine or to a network of its own

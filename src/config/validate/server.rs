@@ -84,6 +84,9 @@ pub(super) fn draft<'a>(
         modes::not_yet(chosen, raw, context);
     }
     let kind = chosen.and_then(|chosen| kind(raw, chosen, &network, defaults, global, context));
+    if let Ok(kind) = &kind {
+        forwarding::replaced_tail(raw, kind, context);
+    }
     let common = common(raw, *file, defaults, context);
     if let (Ok(common), Ok(kind), Ok(chosen)) = (&common, &kind, chosen) {
         forwarding::unprotected(raw, &common.addresses, kind, chosen, context);
