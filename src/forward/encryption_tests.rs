@@ -23,7 +23,7 @@ use super::framed::{FrameFilter, FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Method};
 use super::packets::{Edits, SentState};
 use super::reactor::{self, Reactor};
-use super::{Counters, End, Limits, Listener, Outbox, Outcome, Session, Side};
+use super::{Counters, Direction, End, Limits, Listener, Outbox, Outcome, Session, Side};
 use crate::protocol::cipher::{self, Cipher};
 use crate::protocol::codec::{self, Format, Receiver};
 use crate::protocol::packet::{State, Version};
@@ -293,6 +293,8 @@ enum Event {
     Slice(usize),
     /// The client, which has stopped to read, reads this much.
     ClientReads(usize),
+    /// A plugin sends the client a packet of this length.
+    PluginSends(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -300,6 +302,7 @@ fn event() -> impl Strategy<Value = Event> {
         (1_usize..20_000).prop_map(Event::ServerSends),
         (1_usize..3_000).prop_map(Event::Slice),
         (1_usize..12_000).prop_map(Event::ClientReads),
+        (1_usize..2_000).prop_map(Event::PluginSends),
     ]
 }
 
@@ -314,8 +317,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// A client may stop reading at any byte of a slice and continue later, and the session
-    /// may end at any time: the client gets whole frames in order, and what is written to it
-    /// afterwards continues its stream.
+    /// may end at any time: the client gets whole frames in order, those of the backend and,
+    /// between them, those of plugins; what is written to it afterwards continues its stream.
     #[test]
     fn a_client_may_stop_reading_at_any_byte(
         events in proptest::collection::vec(event(), 1..60),
@@ -329,10 +332,13 @@ proptest! {
 }
 
 async fn stops_reading(events: &[Event]) {
+    /// A packet that the proxy does not read, of 1.12.2.
+    const OF_PLUGIN: u8 = 0x0F;
     let sizes = [1000, 5, 20_000, 1500, 0, 700];
     let stream = frames(7, sizes.into_iter().cycle().take(24));
-    let text = frames(7, [50]);
+    let (text, mut of_plugin) = (frames(7, [50]), Vec::new());
     let (mut player, server, session, filters) = encrypted(7).await;
+    let outbox = Arc::clone(filters.outbox());
     let mut exchange = Exchange::framed(session, filters).into_std().unwrap();
     let mut buffers = Buffers::of_encrypting_driver();
     let (mut to_send, mut received) = (&stream[..], Vec::new());
@@ -355,6 +361,14 @@ async fn stops_reading(events: &[Event]) {
                 let read = player.try_read(&mut buffer).unwrap_or(0);
                 received.extend_from_slice(&buffer[..read]);
             }
+            Event::PluginSends(bytes) => {
+                let number = u8::try_from(of_plugin.len()).unwrap();
+                let packet = [vec![OF_PLUGIN], vec![number; bytes]].concat();
+                let put = outbox.put(Direction::Clientbound, 1, vec![packet.clone()]);
+                assert_eq!(put, Ok(()));
+                of_plugin.push(packet);
+                exchange.send_out_all(&mut buffers);
+            }
         }
         exchange.ready(Side::Backend, READABLE, &mut buffers);
         exchange.ready(Side::Client, WRITABLE, &mut buffers);
@@ -374,13 +388,17 @@ async fn stops_reading(events: &[Event]) {
     let ((), read) = tokio::join!(write, read);
     read.unwrap().unwrap();
     Cipher::new(&secret(7)).decrypt(&mut received);
-    let passed = received.strip_suffix(&text[..]).expect("the text follows");
-    assert!(stream.starts_with(passed));
-    let mut rest = passed;
+    let mut rest = received.strip_suffix(&text[..]).expect("the text follows");
+    let (mut of_backend, mut of_plugin) = (Vec::new(), of_plugin.into_iter());
     while let Some(frame) = codec::split(rest, Format::Plain, 1 << 20).unwrap() {
+        match frame.content {
+            [OF_PLUGIN, ..] => assert!(of_plugin.next().as_deref() == Some(frame.content)),
+            _ => of_backend.extend_from_slice(frame.wire),
+        }
         rest = &rest[frame.wire.len()..];
     }
     assert!(rest.is_empty(), "the frames are whole");
+    assert!(stream.starts_with(&of_backend));
 }
 
 /// A client that disconnects during its encryption does not affect other sessions.
