@@ -59,7 +59,7 @@ keys! {
         so_reuseport: bool = "false" [effect: Some(Effect::NextStart)];
         /// What happens to a client when no server claims its virtual host.
         unknown_domain_behavior: UnknownDomainWord = r#""default_motd""#;
-        /// The answers to status pings for hosts that no server claims.
+        /// The answers to status pings for hosts that no server claims (`online`), and while no backend answers, for servers without a `motd.offline` of their own (`offline`).
         default_motd: RawMotdSet;
         /// Logins and status pings per address and time.
         rate_limit: RawRateLimit;
@@ -105,7 +105,7 @@ keys! {
     RawMotdSet, "a MOTD table" {
         /// In a server file: what is written here replaces that part of the backend's answer. In `default_motd`: the whole answer for hosts that no server claims.
         online: RawMotd;
-        /// The answer when no backend answers.
+        /// The answer when no backend answers. In `default_motd`: for all servers without their own.
         offline: RawMotd;
         /// Another name of `offline`.
         unreachable: RawMotd;

@@ -400,8 +400,10 @@ pub fn page(code: Code) -> Page {
             ],
         },
         Code::NoEffect => Page {
-            what: "The key is valid, but it has no effect here because of the server's mode or \
-                   another key. The message names the setting with which it works.",
+            what: "The key is valid, but it has no effect here because of the server's mode, the \
+                   modes of all servers, or another key. The message names the setting with \
+                   which it works. A key with its default value is not reported, nor is one \
+                   beside `enabled = false`.",
             why: "Nothing breaks, but whoever wrote the key probably expects an effect.",
             wrong: &[(
                 LOBBY,
