@@ -443,7 +443,7 @@ fn players_as_text(players: &[Located]) -> String {
             None => writeln!(text),
         };
         for Located { player, .. } in of_server {
-            let uuid = uuid_text(player.uuid(), true);
+            let uuid = uuid_text(*player.uuid(), true);
             let _ = writeln!(text, "  {} {uuid}", Escaped(player.name()));
         }
     }
@@ -454,7 +454,7 @@ fn players_as_json(players: &[Located]) -> serde_json::Value {
     let players = players.iter().map(|Located { server, player }| {
         serde_json::json!({
             "name": player.name(),
-            "uuid": uuid_text(player.uuid(), true),
+            "uuid": uuid_text(*player.uuid(), true),
             "server": &**server,
             "network": player.network(),
             "address": player.address().to_string(),

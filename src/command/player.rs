@@ -134,7 +134,7 @@ impl PlayerCommands {
     fn asker(&self) -> CommandSender<'_> {
         CommandSender {
             name: self.context.player.name(),
-            uuid: self.context.player.uuid(),
+            uuid: *self.context.player.uuid(),
             is_proved: self.context.is_proved,
         }
     }
@@ -296,7 +296,7 @@ impl PlayerCommands {
             player: CommandPlayer {
                 number: self.context.player.number(),
                 name: self.context.player.name(),
-                uuid: u128::from_be_bytes(self.context.player.uuid()),
+                uuid: u128::from_be_bytes(*self.context.player.uuid()),
                 is_proved: self.context.is_proved,
                 is_admin: permissions.is_admin(self.asker()),
             },

@@ -310,7 +310,7 @@ impl Call<'_> {
     fn uuid(&self, player: &PlayerHandle) -> [u8; 16] {
         let intercepted = self.channel.server.config.intercepted();
         let forwarding = intercepted.and_then(|intercepted| intercepted.identity.as_ref());
-        intercept::uuid_at(forwarding, player.uuid(), player.name())
+        intercept::uuid_at(forwarding, *player.uuid(), player.name())
     }
 
     /// A text of the message as a component: JSON for the raw subcommands, otherwise plain

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::facts::Facts;
 use super::kicked::Kicked;
@@ -92,9 +93,9 @@ impl ObservedPlayer {
         Some(observed)
     }
 
-    /// Completes when a plugin ends the session. Cancel safe.
-    pub(super) async fn kicked(&self) {
-        self.kicked.kicked().await;
+    /// Ready when a plugin ends the session. Only the player's session calls this.
+    pub(super) fn poll_kicked(&self, context: &Context<'_>) -> Poll<()> {
+        self.kicked.poll_kicked(context)
     }
 
     /// The plugin that has ended the session, and the text for the player.

@@ -5,9 +5,9 @@
 //! `intercepted_login`.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tracing::debug;
@@ -23,8 +23,7 @@ use super::switch::{AfterRelay, MoveContext, Switch};
 use crate::config::model::INTERCEPTED_WRITE_MAX;
 use crate::forward::{End, Outbox, Outcome, Side};
 use crate::intercept::{
-    self, Failure, Interrupts, PlayerHandle, Playing, RemainingClient, Rules, SessionRequest,
-    SwitchRequest,
+    self, Failure, Interrupts, Playing, RemainingClient, Rules, SessionRequest,
 };
 use crate::limit::Slot;
 use crate::proxy::Proxy;
@@ -40,25 +39,42 @@ pub(super) struct BridgeSession {
     pub(super) outbox: Arc<Outbox>,
     /// The stay on the server that plugins observe, if any do.
     pub(super) observed: Option<Box<ObservedPlayer>>,
+    /// Also has the handle with which other tasks reach the player.
     pub(super) entry: intercept::RosterEntry,
-    /// How other tasks reach the player.
-    pub(super) handle: Arc<PlayerHandle>,
     pub(super) connection: Slot,
-    /// Set if the server belongs to a network, which can move the player.
-    pub(super) network_player: Option<Box<NetworkPlayer>>,
     /// The servers that were tried for the player.
     pub(super) attempts: Option<Box<FallbackAttempts>>,
-    pub(super) interrupts: Interrupts,
 }
 
 /// A session, and the connections that it will relay.
-pub(super) type Begun = (Box<BridgeSession>, Box<Playing>);
+pub(super) struct Begun {
+    pub(super) session: BridgeSession,
+    /// Set if the server belongs to a network, which can move the player.
+    pub(super) network_player: Option<Box<NetworkPlayer>>,
+    pub(super) playing: Box<Playing>,
+}
 
 /// What ends a session in every phase.
 pub(super) fn interrupts(entry: &intercept::RosterEntry, proxy: &Proxy) -> Interrupts {
     Interrupts {
-        replaced: entry.keep_replaced(),
+        player: Arc::clone(entry.player()),
         stopped: proxy.shutdown.stop.clone(),
+    }
+}
+
+impl Begun {
+    /// See [`BridgeSession::run`].
+    pub(super) fn run<'a>(
+        self,
+        proxy: &'a Proxy,
+        facts: &'a mut Facts,
+    ) -> impl Future<Output = Ended> + Send + use<'a> {
+        let Self {
+            session,
+            network_player,
+            playing,
+        } = self;
+        session.run(network_player, playing, proxy, facts)
     }
 }
 
@@ -67,126 +83,69 @@ impl BridgeSession {
     /// the player is moved to another server of the network. At the end the client may
     /// read why.
     ///
-    /// An idle session holds this future.
+    /// An idle session holds this future, and nothing else that runs it: the session and the
+    /// relay are parts of it.
     #[expect(
         clippy::manual_async_fn,
         reason = "an `async fn` would hold its arguments twice"
     )]
-    pub(super) fn run<'a>(
-        mut self: Box<Self>,
+    fn run<'a>(
+        mut self,
+        network_player: Option<Box<NetworkPlayer>>,
         mut playing: Box<Playing>,
         proxy: &'a Proxy,
         facts: &'a mut Facts,
     ) -> impl Future<Output = Ended> + Send {
         async move {
-            let network_player = self.network_player.take();
-            let network_player = network_player.as_deref();
             let (ending, reader) = loop {
                 let began = Instant::now();
-                self.handle.set_available();
-                channel::open(&self.handle, &self.server, proxy);
-                let stopped = self.relay(playing, network_player, proxy, facts).await;
-                self.handle.set_unavailable();
-                let next = self.move_on(stopped, began, network_player, proxy, facts);
+                let player = self.entry.player();
+                player.set_available();
+                channel::open(player, &self.server, proxy);
+                let (ended, next) = {
+                    let mut relay = pin!(self.relay(playing, proxy));
+                    let mut waiting = Waiting::new(&self, network_player.as_deref());
+                    let (ended, next) = loop {
+                        let event = poll_fn(|context| waiting.poll(relay.as_mut(), context)).await;
+                        if let Some(stop) = waiting.handle(event, proxy, facts) {
+                            break stop;
+                        }
+                    };
+                    self.entry.player().set_unavailable();
+                    let ended = match ended {
+                        Some(ended) => ended,
+                        None => {
+                            self.outbox.stop();
+                            Box::new(relay.await)
+                        }
+                    };
+                    (ended, next)
+                };
+                let over = Over { ended, next, began };
+                let next = self.continue_from(over, network_player.as_deref(), proxy, facts);
                 // Boxed so that an idle session does not hold the state of a move.
                 match Box::pin(next).await {
                     Ok(there) => playing = there,
                     Err(end) => break end,
                 }
             };
-            let Self {
-                entry, connection, ..
-            } = *self;
-            drop(entry);
+            drop(self.entry);
             let reader = reader.map(ClosingClient::Intercepted);
-            Ended::new(ending, reader).holding_connection(connection)
+            Ended::new(ending, reader).holding_connection(self.connection)
         }
     }
 
-    /// Relays until the backend or the client ends the session, another login of the
-    /// player replaces it, a plugin ends it, or another server waits for the player.
-    ///
-    /// An idle session holds this future: see [`serve`](super::serve).
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an `async fn` would hold its arguments twice"
-    )]
-    fn relay<'a>(
-        &self,
-        playing: Box<Playing>,
-        network_player: Option<&'a NetworkPlayer>,
-        proxy: &'a Proxy,
-        facts: &Facts,
-    ) -> impl Future<Output = RelayStop<'a>> {
-        async move {
-            let mut relay = self.begin(playing, proxy);
-            let observed = self.observed.as_deref();
-            let mut kicked = observed.map(|observed| Box::pin(observed.kicked()));
-            let mut switch: Option<Box<Switch<'_>>> = None;
-            loop {
-                // One closure, since an idle session would hold a future for each event.
-                let event = poll_fn(|context| {
-                    if let Poll::Ready(ended) = relay.ended.as_mut().poll(context) {
-                        return Poll::Ready(RelayEvent::Over(Box::new(ended)));
-                    }
-                    if let Some(kicked) = &mut kicked
-                        && kicked.as_mut().poll(context).is_ready()
-                    {
-                        return Poll::Ready(RelayEvent::Kicked);
-                    }
-                    if let Some(switch) = &mut switch {
-                        if self.handle.poll_leaving(context).is_ready() {
-                            return Poll::Ready(RelayEvent::Leaving);
-                        }
-                        if let Poll::Ready(prepared) = Switch::poll_prepared(switch, context) {
-                            let prepared = prepared.map_err(Box::new);
-                            return Poll::Ready(RelayEvent::Prepared(prepared));
-                        }
-                    }
-                    let request = self.handle.poll_request(&self.interrupts.replaced, context);
-                    request.map(RelayEvent::Requested)
-                });
-                let prepared = match event.await {
-                    RelayEvent::Over(ended) => {
-                        let preparing = |switch: Box<Switch<'a>>| AfterRelay::Preparing(*switch);
-                        let next = switch.map_or(AfterRelay::Nothing, preparing);
-                        return RelayStop::Over(*ended, next);
-                    }
-                    RelayEvent::Kicked | RelayEvent::Requested(SessionRequest::End) => break,
-                    // No server is asked for a player who leaves: the request ends with
-                    // the drop.
-                    RelayEvent::Leaving => {
-                        switch = None;
-                        continue;
-                    }
-                    RelayEvent::Requested(SessionRequest::Switch(request)) => {
-                        let stays = |_: &&NetworkPlayer| !self.handle.is_leaving();
-                        switch = network_player.filter(stays).and_then(|network_player| {
-                            let switch = Switch::begin(request, network_player, proxy, facts);
-                            switch.map(Box::new)
-                        });
-                        continue;
-                    }
-                    RelayEvent::Prepared(prepared) => prepared,
-                };
-                let (Some(current), Some(network_player)) = (switch.take(), network_player) else {
-                    continue;
-                };
-                match prepared {
-                    Ok(ready) => return RelayStop::Leaving(relay, current.into_request(), ready),
-                    Err(ending) => current.refuse(&ending, network_player),
-                }
-            }
-            RelayStop::Over(relay.stop().await, AfterRelay::Nothing)
-        }
-    }
-
-    /// Begins to relay. Takes the box, which is freed here and not at the end of the session.
+    /// Relays until the backend or the client ends the session, or the outbox is stopped.
+    /// Takes the box, which is freed here and not at the end of the session.
     #[expect(
         clippy::boxed_local,
         reason = "a box that is emptied elsewhere is freed at the end of the session"
     )]
-    fn begin(&self, playing: Box<Playing>, proxy: &Proxy) -> RunningRelay {
+    fn relay(
+        &self,
+        playing: Box<Playing>,
+        proxy: &Proxy,
+    ) -> impl Future<Output = intercept::Ended> + Send + use<> {
         let mut limits = self.server.config.timeouts.session;
         let write = limits.write.unwrap_or(INTERCEPTED_WRITE_MAX);
         limits.write = Some(write.min(INTERCEPTED_WRITE_MAX));
@@ -195,33 +154,7 @@ impl BridgeSession {
             limits,
             stop: proxy.shutdown.stop.clone(),
         };
-        RunningRelay {
-            // Boxed: an idle session holds it once, instead of each future on the way.
-            ended: Box::pin(playing.play(&proxy.forwarders, rules)),
-            outbox: Arc::clone(&self.outbox),
-        }
-    }
-
-    /// What follows a relay. For a player who leaves a server that works, this is the point
-    /// of no return, and the only one: the connection to the old backend is closed before
-    /// the client and the new one get a byte, and nothing is waited for between. From then
-    /// on the player is on the other server, or on one that takes the place of it.
-    async fn move_on(
-        &mut self,
-        stopped: RelayStop<'_>,
-        began: Instant,
-        network_player: Option<&NetworkPlayer>,
-        proxy: &Proxy,
-        facts: &mut Facts,
-    ) -> Result<Box<Playing>, Conclusion> {
-        let (ended, next) = match stopped {
-            RelayStop::Over(ended, next) => (ended, next),
-            RelayStop::Leaving(relay, request, ready) => {
-                (relay.stop().await, AfterRelay::Ready(request, ready))
-            }
-        };
-        let over = Over { ended, next, began };
-        self.continue_from(over, network_player, proxy, facts).await
+        playing.play(&proxy.forwarders, rules)
     }
 
     /// What follows a relay: the player comes to another server, or the session ends.
@@ -233,30 +166,31 @@ impl BridgeSession {
         facts: &mut Facts,
     ) -> Result<Box<Playing>, Conclusion> {
         let Over { ended, next, began } = over;
-        let handle = &self.handle;
+        let player = Arc::clone(self.entry.player());
         let observed = self.observed.take();
         let kick = observed
             .as_ref()
             .and_then(|observed| observed.kick().cloned());
+        let interrupts = interrupts(&self.entry, proxy);
         let outcome = ended.outcome;
         let end = outcome.end;
         debug!(end = %end, "an intercepted session has ended");
-        let is_asked_for = matches!(next, AfterRelay::Ready(..)) && end == End::Stopped;
+        let is_asked_for = matches!(*next, AfterRelay::Ready(..)) && end == End::Stopped;
         let ending = match (end, ended.fault(), kick) {
             (_, Some(fault), _) => Ending::Faulted(outcome, fault.clone()),
-            (End::Stopped, None, _) if self.interrupts.replaced.is_set() => {
+            (End::Stopped, None, _) if interrupts.player.replaced().is_set() => {
                 Ending::Replaced(outcome)
             }
             (End::Stopped, None, Some(kick)) => Ending::Kicked(outcome, kick),
-            (End::Stopped, None, None) if handle.kick_text().is_some() => {
-                let text = handle.kick_text().unwrap_or_default();
+            (End::Stopped, None, None) if player.kick_text().is_some() => {
+                let text = player.kick_text().unwrap_or_default();
                 Ending::KickedByBackend(outcome, text.to_string())
             }
             (_, None, _) => Ending::Relayed(outcome),
         };
         let can_switch = is_asked_for
             && matches!(ending, Ending::Relayed(_))
-            && !self.interrupts.stopped.is_cancelled();
+            && !interrupts.stopped.is_cancelled();
         if let Some(observed) = observed {
             (*observed).end(match can_switch {
                 true => SWITCHED,
@@ -266,7 +200,7 @@ impl BridgeSession {
         // Slot and roster entry are free before the player reads. The slot is
         // first, since a login that waits for the entry needs a slot too.
         self.slot = None;
-        let is_waited_for = !matches!(next, AfterRelay::Nothing);
+        let is_waited_for = !matches!(*next, AfterRelay::Nothing);
         let is_moved = |network_player: &NetworkPlayer| {
             can_switch
                 || network_player.has_lost_backend(&outcome, proxy)
@@ -289,10 +223,10 @@ impl BridgeSession {
             from: &self.server,
             stayed: began.elapsed(),
             attempts: &mut attempts,
-            interrupts: &self.interrupts,
+            interrupts: &interrupts,
         };
         let moved = network_player
-            .move_to_next(client, next, context, proxy, facts)
+            .move_to_next(client, *next, context, proxy, facts)
             .await;
         let mut arrived = match moved {
             Ok(arrived) => arrived,
@@ -317,7 +251,7 @@ impl BridgeSession {
             proxy.plugins.in_game(),
             &mut arrived,
             facts,
-            &self.handle,
+            &player,
             network_player.identity.profile.clone(),
             network_player.is_proved,
         );
@@ -329,18 +263,109 @@ impl BridgeSession {
     }
 }
 
-/// A relay that runs, with the connection to the backend.
-struct RunningRelay {
-    ended: Pin<Box<dyn Future<Output = intercept::Ended> + Send>>,
-    /// Its outbox, which also stops it. Smaller than a token for each session.
-    outbox: Arc<Outbox>,
+/// What a session waits for while its relay runs: another login of the player replaces it,
+/// a plugin ends it, or another server waits for the player.
+struct Waiting<'s, 'a> {
+    session: &'s BridgeSession,
+    network_player: Option<&'a NetworkPlayer>,
+    /// The switch that has begun and is not prepared.
+    switch: Option<Box<Switch<'a>>>,
 }
 
-impl RunningRelay {
-    /// Ends it, which closes the connection to the backend.
-    async fn stop(self) -> intercept::Ended {
-        self.outbox.stop();
-        self.ended.await
+impl<'s, 'a> Waiting<'s, 'a> {
+    const fn new(session: &'s BridgeSession, network_player: Option<&'a NetworkPlayer>) -> Self {
+        Self {
+            session,
+            network_player,
+            switch: None,
+        }
+    }
+
+    /// Ready at the next event of the relay or of these. One function, since an idle session
+    /// would hold a future for each event.
+    fn poll(
+        &mut self,
+        relay: Pin<&mut impl Future<Output = intercept::Ended>>,
+        context: &mut Context<'_>,
+    ) -> Poll<RelayEvent> {
+        let BridgeSession {
+            entry, observed, ..
+        } = self.session;
+        let player = entry.player();
+        if let Poll::Ready(ended) = relay.poll(context) {
+            return Poll::Ready(RelayEvent::Over(Box::new(ended)));
+        }
+        if let Some(observed) = observed
+            && observed.poll_kicked(context).is_ready()
+        {
+            return Poll::Ready(RelayEvent::Kicked);
+        }
+        if let Some(switch) = &mut self.switch {
+            if player.poll_leaving(context).is_ready() {
+                return Poll::Ready(RelayEvent::Leaving);
+            }
+            if let Poll::Ready(prepared) = switch.poll_prepared(context) {
+                let prepared = prepared.map_err(Box::new);
+                return Poll::Ready(RelayEvent::Prepared(prepared));
+            }
+        }
+        let request = player.poll_request(context);
+        request.map(RelayEvent::Requested)
+    }
+
+    /// Handles an event. Returns what follows the relay, and the relay that has ended if it
+    /// is over; otherwise it is to be stopped. `None` if the relay continues.
+    fn handle(
+        &mut self,
+        event: RelayEvent,
+        proxy: &'a Proxy,
+        facts: &Facts,
+    ) -> Option<(Option<Box<intercept::Ended>>, Box<AfterRelay<'a>>)> {
+        match event {
+            RelayEvent::Over(ended) => {
+                let next = match self.switch.take() {
+                    Some(switch) => AfterRelay::Preparing(switch),
+                    None => AfterRelay::Nothing,
+                };
+                Some((Some(ended), Box::new(next)))
+            }
+            RelayEvent::Kicked | RelayEvent::Requested(SessionRequest::End) => {
+                Some((None, Box::new(AfterRelay::Nothing)))
+            }
+            // No server is asked for a player who leaves: the request ends with the drop.
+            RelayEvent::Leaving => {
+                self.switch = None;
+                None
+            }
+            RelayEvent::Requested(SessionRequest::Switch(request)) => {
+                let stays = |_: &&NetworkPlayer| !self.session.entry.player().is_leaving();
+                self.switch = self
+                    .network_player
+                    .filter(stays)
+                    .and_then(|network_player| {
+                        let switch = Switch::begin(request, network_player, proxy, facts);
+                        switch.map(Box::new)
+                    });
+                None
+            }
+            RelayEvent::Prepared(prepared) => {
+                let (switch, network_player) = (self.switch.take()?, self.network_player?);
+                match prepared {
+                    // The point of no return, and the only one: the connection to the old
+                    // backend is closed before the client and the new one get a byte, and
+                    // nothing is waited for between. From then on the player is on the other
+                    // server, or on one that takes the place of it.
+                    Ok(ready) => {
+                        let next = AfterRelay::Ready(switch.into_request(), ready);
+                        Some((None, Box::new(next)))
+                    }
+                    Err(ending) => {
+                        switch.refuse(&ending, network_player);
+                        None
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -358,18 +383,10 @@ enum RelayEvent {
     Requested(SessionRequest),
 }
 
-/// Why a session no longer waits for its relay.
-enum RelayStop<'a> {
-    /// It is over.
-    Over(intercept::Ended, AfterRelay<'a>),
-    /// It still runs, and another server has accepted the login of the player.
-    Leaving(RunningRelay, SwitchRequest, Box<Ready>),
-}
-
 /// A relay that is over, and the switch that was requested during it.
 struct Over<'a> {
-    ended: intercept::Ended,
-    next: AfterRelay<'a>,
+    ended: Box<intercept::Ended>,
+    next: Box<AfterRelay<'a>>,
     began: Instant,
 }
 

@@ -26,8 +26,8 @@ use super::packets::PacketStage;
 use crate::close::left_by_peer;
 use crate::command::{CommandContext, PlayerCommands};
 use crate::config::model::{DuplicateLogin, Intercepted, InterceptedMode, OnBackendLoss};
+use crate::forward::Outbox;
 use crate::forward::record::PlayerRecord;
-use crate::forward::{Counters, Outbox};
 use crate::intercept::{
     self, ClientSettings, DetachedClient, Failure, IdentifiedClient, LoggedIn, Lost, NotJoined,
     PlayerDetails, PlayerHandle, StartedLogin,
@@ -97,14 +97,13 @@ struct JoiningPlayer {
     profile: Profile,
     is_proved: bool,
     handle: Arc<PlayerHandle>,
-    counters: Arc<Counters>,
     /// Set if the server belongs to a network.
     in_network: Option<Box<NetworkPlayer>>,
 }
 
 impl InterceptedLogin {
     /// Brings the player into the game.
-    pub(super) async fn join(self, proxy: &Proxy, facts: &mut Facts) -> Result<Begun, Ended> {
+    pub(super) async fn join(self, proxy: &Proxy, facts: &mut Facts) -> Result<Box<Begun>, Ended> {
         let identified = self.identify(proxy, facts).await?;
         let placed = identified.take_slot_and_entry(proxy, facts).await?;
         let accepted = placed.log_in(proxy, facts).await?;
@@ -194,11 +193,19 @@ impl Identified {
     /// player to end, and a slot on the server.
     async fn take_slot_and_entry(self, proxy: &Proxy, facts: &mut Facts) -> Result<Placed, Ended> {
         let profile = &self.client.profile;
-        let unproved_name = (!self.is_proved).then_some(&*profile.name);
+        let details = PlayerDetails {
+            number: proxy.plugins.in_game().next_number(),
+            name: profile.name.as_str().into(),
+            uuid: profile.uuid,
+            version: self.version,
+            address: self.origin.client,
+            network: self.server.config.network().map(str::to_owned),
+            counters: Arc::default(),
+            is_proved: self.is_proved,
+        };
+        let player = PlayerHandle::new(details, &self.server.id);
         let (scope, policy) = (roster_scope(&self.server), duplicate_login(&self.server));
-        let entering = proxy
-            .roster
-            .enter(&scope, profile.uuid, unproved_name, policy);
+        let entering = proxy.roster.enter(&scope, player, policy);
         let Ok(entry) = self.while_connected(entering).await? else {
             return Err(self.end(Refusal::DuplicateLogin));
         };
@@ -247,8 +254,8 @@ impl Placed {
         let forwarding = login.intercepted.identity.as_ref();
         login.client.profile = identity.at(forwarding).profile;
 
-        let counters = Arc::new(Counters::default());
-        let first = self.log_in_here(&counters, proxy, facts).await;
+        let handle = Arc::clone(self.entry.player());
+        let first = self.log_in_here(proxy, facts).await;
         let was_full = self.slot.is_none();
         let Self {
             login, entry, slot, ..
@@ -263,19 +270,6 @@ impl Placed {
             intercepted,
             connection,
         } = login;
-        let details = PlayerDetails {
-            number: proxy.plugins.in_game().next_number(),
-            name: match entry.unproved_name() {
-                Some(name) => Arc::clone(name),
-                None => identity.profile.name.as_str().into(),
-            },
-            uuid: identity.profile.uuid,
-            version,
-            address: origin.client,
-            network: server.config.network().map(str::to_owned),
-            counters: Arc::clone(&counters),
-        };
-        let handle = PlayerHandle::new(details, &server.id);
         let in_network = server.config.network().map(|network| {
             Box::new(NetworkPlayer {
                 origin,
@@ -284,7 +278,7 @@ impl Placed {
                 version,
                 is_proved,
                 network: network.to_owned(),
-                counters: Arc::clone(&counters),
+                counters: Arc::clone(handle.counters()),
                 handle: Arc::clone(&handle),
             })
         });
@@ -292,7 +286,6 @@ impl Placed {
             profile: identity.profile,
             is_proved,
             handle,
-            counters,
             in_network,
         };
         let mut target = TargetServer {
@@ -304,7 +297,7 @@ impl Placed {
             (Err(ending), Some(in_network))
                 if can_try_another(&ending) && in_network.falls_back(proxy) =>
             {
-                let replaced = entry.replaced();
+                let replaced = entry.player().replaced();
                 let elsewhere = in_network.log_in_elsewhere(
                     &mut client,
                     &mut target,
@@ -346,16 +339,11 @@ impl Placed {
     }
 
     /// Connects to a backend of the server, and logs the player in there.
-    async fn log_in_here(
-        &mut self,
-        counters: &Arc<Counters>,
-        proxy: &Proxy,
-        facts: &mut Facts,
-    ) -> Result<LoggedIn, Ending> {
+    async fn log_in_here(&mut self, proxy: &Proxy, facts: &mut Facts) -> Result<LoggedIn, Ending> {
         if self.slot.is_none() {
             return Err(Refusal::ServerFull.into());
         }
-        let login = &mut self.login;
+        let (login, player) = (&mut self.login, self.entry.player());
         let forwarding = login.intercepted.identity.as_ref();
         intercept::check_version(forwarding, login.version).map_err(Ending::Intercepted)?;
         let connector = BackendConnector::new(BackendLogin {
@@ -364,9 +352,9 @@ impl Placed {
             origin: &login.origin,
             opening: &login.opening,
             host: self.host.as_deref(),
-            counters,
+            counters: player.counters(),
         });
-        let replaced = self.entry.replaced();
+        let replaced = player.replaced();
         // Only fallbacks limit the number of dials.
         let mut dials = 0;
         connector
@@ -378,7 +366,7 @@ impl Placed {
 impl Accepted {
     /// Step 4: brings the client into the game of the backend, or, if that fails, of
     /// another server of the network.
-    async fn enter_game(self, proxy: &Proxy, facts: &mut Facts) -> Result<Begun, Ended> {
+    async fn enter_game(self, proxy: &Proxy, facts: &mut Facts) -> Result<Box<Begun>, Ended> {
         let Self {
             client,
             backend,
@@ -393,7 +381,7 @@ impl Accepted {
         let handle = &player.handle;
         let outbox = Arc::<Outbox>::default();
         handle.set_server(&server.id, &outbox);
-        entry.begin_session(handle);
+        entry.begin_session();
         let packets = PacketStage::begin(
             handle,
             &server,
@@ -415,10 +403,10 @@ impl Accepted {
             client,
             backend,
             settings,
-            Arc::clone(&player.counters),
+            Arc::clone(handle.counters()),
             player.in_network.is_some().then(PlayerRecord::default),
             notices,
-            entry.replaced(),
+            handle.replaced(),
         );
         let (mut current, attempts) = match joining.await {
             Ok(playing) => {
@@ -462,14 +450,15 @@ impl Accepted {
             slot: Some(current.slot),
             outbox: current.outbox,
             observed,
-            interrupts: interrupts(&entry, proxy),
             entry,
-            handle,
             connection,
-            network_player: in_network,
             attempts: attempts.map(Box::new),
         };
-        Ok((Box::new(session), Box::new(current.playing)))
+        Ok(Box::new(Begun {
+            session,
+            network_player: in_network,
+            playing: Box::new(current.playing),
+        }))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The end of a session by a plugin.
 
 use std::sync::OnceLock;
+use std::task::{Context, Poll};
 
-use tokio_util::sync::CancellationToken;
+use futures_util::task::AtomicWaker;
 
 use crate::plugin::Refusal;
 
@@ -10,19 +11,25 @@ use crate::plugin::Refusal;
 #[derive(Debug, Default)]
 pub(super) struct Kicked {
     by: OnceLock<Refusal>,
-    token: CancellationToken,
+    /// The task of the session.
+    session: AtomicWaker,
 }
 
 impl Kicked {
     /// Ends the session. Only the first call has an effect.
     pub(super) fn kick(&self, by: Refusal) {
         let _ = self.by.set(by);
-        self.token.cancel();
+        self.session.wake();
     }
 
-    /// Completes when a plugin ends the session. Cancel safe.
-    pub(super) async fn kicked(&self) {
-        self.token.cancelled().await;
+    /// Ready when a plugin ends the session. Only the session's task calls this.
+    pub(super) fn poll_kicked(&self, context: &Context<'_>) -> Poll<()> {
+        // Before the look: what comes after it wakes the session again.
+        self.session.register(context.waker());
+        match self.by.get() {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
     }
 
     /// The plugin that has ended the session, and the text for the player.

@@ -46,7 +46,7 @@ pub(super) enum AfterRelay<'a> {
     /// None was requested.
     Nothing,
     /// The relay has ended during a switch.
-    Preparing(Switch<'a>),
+    Preparing(Box<Switch<'a>>),
     /// The relay was ended for a switch.
     Ready(SwitchRequest, Box<Ready>),
 }

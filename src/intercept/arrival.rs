@@ -22,7 +22,6 @@ use super::identity::Who;
 use super::join::{Joining, commands, decide, edits};
 use super::player_handle::PlayerHandle;
 use super::playing::Playing;
-use super::roster::Replaced;
 use super::time_budget::{Actor, CLIENT_WAIT, OpenRequests, TimeBudget};
 use super::wire::{Frame, Wire, WireError};
 use crate::forward::commands::Commands;
@@ -78,8 +77,8 @@ pub(crate) struct Arrival<'a> {
 /// What ends a session in every phase.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupts {
-    /// Set when another login of the player replaces this one.
-    pub(crate) replaced: Replaced,
+    /// The player, to see whether another login replaces this one.
+    pub(crate) player: Arc<PlayerHandle>,
     /// Cancelled when the proxy stops.
     pub(crate) stopped: CancellationToken,
 }
@@ -88,7 +87,7 @@ impl Interrupts {
     /// The first of them. Cancel safe.
     pub(crate) async fn first(&self) -> Failure {
         tokio::select! {
-            () = self.replaced.wait() => Failure::Replaced,
+            () = self.player.replaced().wait() => Failure::Replaced,
             () = self.stopped.cancelled() => Failure::Stopped,
         }
     }

@@ -4,14 +4,11 @@ use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
-use std::ops::Deref;
-use std::sync::atomic::{self, AtomicBool};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::flag::Flag;
 use super::player_handle::PlayerHandle;
 use super::settings::DuplicateLogin;
 
@@ -46,23 +43,23 @@ struct Scope {
 /// A login that is found by its player id. A set of these has entries of a third of the size
 /// of those of a map, which would have the id as well.
 #[derive(Debug)]
-struct ByUuid(Arc<Login>);
+struct ByUuid(Arc<PlayerHandle>);
 
 impl Borrow<[u8; 16]> for ByUuid {
     fn borrow(&self) -> &[u8; 16] {
-        &self.0.uuid
+        self.0.uuid()
     }
 }
 
 impl Hash for ByUuid {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.uuid.hash(state);
+        self.0.uuid().hash(state);
     }
 }
 
 impl PartialEq for ByUuid {
     fn eq(&self, other: &Self) -> bool {
-        self.0.uuid == other.0.uuid
+        self.0.uuid() == other.0.uuid()
     }
 }
 
@@ -70,7 +67,7 @@ impl Eq for ByUuid {}
 
 /// The same for its unproved name, in any case of its letters.
 #[derive(Debug)]
-struct ByName(Arc<Login>);
+struct ByName(Arc<PlayerHandle>);
 
 impl<'a> Borrow<dyn UnprovedName + 'a> for ByName {
     fn borrow(&self) -> &(dyn UnprovedName + 'a) {
@@ -100,7 +97,7 @@ trait UnprovedName {
 
 impl UnprovedName for ByName {
     fn unproved_name(&self) -> &str {
-        self.0.name.as_deref().unwrap_or_default()
+        self.0.name()
     }
 }
 
@@ -173,54 +170,12 @@ pub(crate) fn scope_of_network(network: &str) -> String {
     format!("network {network}")
 }
 
-#[derive(Debug)]
-struct Login {
-    scope: Arc<str>,
-    uuid: [u8; 16],
-    /// The name, if it is not proved. The player in the game has the same one.
-    name: Option<Arc<str>>,
-    /// Set to end the session of this login, so that another can take its place. Also wakes
-    /// those who wait until it is gone: each login holds this for as long as it lasts.
-    replaced: Flag,
-    /// Set when the entry is removed.
-    is_gone: AtomicBool,
-    /// The player, once in the game.
-    player: OnceLock<Arc<PlayerHandle>>,
-}
-
-impl Login {
-    /// Completes when the entry is removed. Cancel safe.
-    async fn gone(&self) {
-        let is_gone = || self.is_gone.load(atomic::Ordering::Acquire);
-        self.replaced.wait_until(is_gone).await;
-    }
-
-    /// Whether the client has ended its stream, and only the backend keeps the session
-    /// open. A player who comes back does not wait for that.
-    fn is_leaving(&self) -> bool {
-        let player = self.player.get();
-        player.is_some_and(|player| player.is_leaving())
-    }
-}
-
 /// The entry of a login, removed on drop.
 #[derive(Debug)]
 pub(crate) struct RosterEntry {
     roster: Arc<Roster>,
-    login: Arc<Login>,
-}
-
-/// The flag of a login that is set when another login of the player replaces it. A part of
-/// the login, since each idle player has one.
-#[derive(Debug, Clone)]
-pub(crate) struct Replaced(Arc<Login>);
-
-impl Deref for Replaced {
-    type Target = Flag;
-
-    fn deref(&self) -> &Flag {
-        &self.0.replaced
-    }
+    scope: Arc<str>,
+    player: Arc<PlayerHandle>,
 }
 
 /// The player is logged in already.
@@ -228,8 +183,8 @@ impl Deref for Replaced {
 pub(crate) struct Duplicate;
 
 impl Roster {
-    /// Enters a player in a `scope`, which is a server or a network. `name`
-    /// is given if it is not proved.
+    /// Enters a player in a `scope`, which is a server or a network. No other login may have
+    /// the same id, and, if the name is not proved, none with an unproved name the same name.
     ///
     /// # Errors
     ///
@@ -237,15 +192,13 @@ impl Roster {
     pub(crate) async fn enter(
         self: &Arc<Self>,
         scope: &str,
-        uuid: [u8; 16],
-        name: Option<&str>,
+        player: Arc<PlayerHandle>,
         policy: DuplicateLogin,
     ) -> Result<RosterEntry, Duplicate> {
-        let name: Option<Arc<str>> = name.map(Into::into);
         let refused_at = Instant::now() + ENDING_WAIT;
         let replacing = async {
             loop {
-                let other = match self.take(scope, uuid, name.as_ref()) {
+                let other = match self.take(scope, &player) {
                     Ok(entry) => return Ok(entry),
                     Err(other) => other,
                 };
@@ -256,7 +209,7 @@ impl Roster {
                     }
                     continue;
                 }
-                self.replace(&other);
+                other.replace();
                 other.gone().await;
             }
         };
@@ -334,32 +287,18 @@ impl Roster {
         found
     }
 
-    /// Ends the session of a login, whether the player is in the game or not yet.
-    fn replace(&self, login: &Login) {
-        login.replaced.set();
-        // The lock orders this with `begin_session`: either this finds the player, or the
-        // session of the player begins later and finds the flag. Without it, a processor may
-        // move each of these two reads before the write of the same thread.
-        let scopes = self.lock();
-        let player = login.player.get();
-        drop(scopes);
-        if let Some(player) = player {
-            player.replace();
-        }
-    }
-
     /// Enters a login. The error is one that is in its way.
     fn take(
         self: &Arc<Self>,
         scope: &str,
-        uuid: [u8; 16],
-        name: Option<&Arc<str>>,
-    ) -> Result<RosterEntry, Arc<Login>> {
+        player: &Arc<PlayerHandle>,
+    ) -> Result<RosterEntry, Arc<PlayerHandle>> {
         let mut scopes = self.lock();
+        let unproved_name = player.unproved_name();
         if let Some(logins) = scopes.get(scope) {
-            let by_uuid = logins.by_uuid.get(&uuid).map(|login| &login.0);
+            let by_uuid = logins.by_uuid.get(player.uuid()).map(|login| &login.0);
             let by_name = || {
-                let name: &dyn UnprovedName = &&**name?;
+                let name: &dyn UnprovedName = &unproved_name?;
                 Some(&logins.by_name.get(name)?.0)
             };
             if let Some(other) = by_uuid.or_else(by_name) {
@@ -370,22 +309,15 @@ impl Roster {
             Some((scope, _)) => Arc::clone(scope),
             None => scope.into(),
         };
-        let login = Arc::new(Login {
-            scope: Arc::clone(&scope),
-            uuid,
-            name: name.cloned(),
-            replaced: Flag::default(),
-            is_gone: AtomicBool::new(false),
-            player: OnceLock::new(),
-        });
-        let logins = scopes.entry(scope).or_default();
-        logins.by_uuid.insert(ByUuid(Arc::clone(&login)));
-        if name.is_some() {
-            logins.by_name.insert(ByName(Arc::clone(&login)));
+        let logins = scopes.entry(Arc::clone(&scope)).or_default();
+        logins.by_uuid.insert(ByUuid(Arc::clone(player)));
+        if unproved_name.is_some() {
+            logins.by_name.insert(ByName(Arc::clone(player)));
         }
         Ok(RosterEntry {
             roster: Arc::clone(self),
-            login,
+            scope,
+            player: Arc::clone(player),
         })
     }
 
@@ -406,61 +338,42 @@ impl Roster {
 }
 
 impl RosterEntry {
+    /// The player.
+    pub(crate) fn player(&self) -> &Arc<PlayerHandle> {
+        &self.player
+    }
+
     /// The player joins the game: from now on the look-ups of the roster find the player.
-    /// A login that replaces this one wakes the player, unless its flag is set already.
-    pub(crate) fn begin_session(&self, player: &Arc<PlayerHandle>) {
-        let mut scopes = self.roster.lock();
-        // An entry has one session.
-        if self.login.player.set(Arc::clone(player)).is_ok()
-            && let Some(logins) = scopes.get_mut(&self.login.scope)
-        {
-            logins.add(player);
+    /// Called once.
+    pub(crate) fn begin_session(&self) {
+        if let Some(logins) = self.roster.lock().get_mut(&self.scope) {
+            logins.add(&self.player);
         }
-    }
-
-    /// The player's name, if it is not proved.
-    pub(crate) fn unproved_name(&self) -> Option<&Arc<str>> {
-        self.login.name.as_ref()
-    }
-
-    /// Set when another login of the player replaces this one.
-    pub(crate) fn replaced(&self) -> &Flag {
-        &self.login.replaced
-    }
-
-    /// The same flag, to be kept beside this.
-    pub(crate) fn keep_replaced(&self) -> Replaced {
-        Replaced(Arc::clone(&self.login))
     }
 }
 
 impl Drop for RosterEntry {
     fn drop(&mut self) {
-        let Login {
+        let Self {
+            roster,
             scope,
-            uuid,
-            name,
             player,
-            ..
-        } = &*self.login;
-        let mut scopes = self.roster.lock();
+        } = self;
+        let mut scopes = roster.lock();
         if let Some(logins) = scopes.get_mut(scope) {
             // Both are of this login: while they are taken, no other can have them.
-            logins.by_uuid.remove(uuid);
-            if let Some(name) = name {
-                let name: &dyn UnprovedName = &&**name;
+            logins.by_uuid.remove(player.uuid());
+            if let Some(name) = player.unproved_name() {
+                let name: &dyn UnprovedName = &name;
                 logins.by_name.remove(name);
             }
-            if let Some(player) = player.get() {
-                logins.remove(player);
-            }
+            logins.remove(player);
             if logins.by_uuid.is_empty() {
                 scopes.remove(scope);
             }
         }
         drop(scopes);
-        self.login.is_gone.store(true, atomic::Ordering::Release);
-        self.login.replaced.wake();
+        player.set_gone();
     }
 }
 
@@ -483,6 +396,18 @@ mod tests {
     const ALICE: [u8; 16] = [1; 16];
     const BOB: [u8; 16] = [2; 16];
 
+    /// Enters a player. `name` is given if it is not proved.
+    async fn enter(
+        roster: &Arc<Roster>,
+        scope: &str,
+        uuid: [u8; 16],
+        name: Option<&str>,
+        policy: DuplicateLogin,
+    ) -> Result<RosterEntry, Duplicate> {
+        let player = PlayerHandle::with_id(uuid, name.unwrap_or("proved"), name.is_none());
+        roster.enter(scope, player, policy).await
+    }
+
     /// The players of a scope are in the order of their names, in whatever order they come,
     /// and each is found by its name in any case until its entry is removed. Of two names
     /// that differ in case, each is found by itself.
@@ -493,13 +418,14 @@ mod tests {
         let mut entries = Vec::new();
         for (uuid, name) in (1..).zip(names) {
             let refuse = DuplicateLogin::Refuse;
-            let entry = roster.enter("a", [uuid; 16], None, refuse).await.unwrap();
+            let player = PlayerHandle::with_id([uuid; 16], name, true);
+            let entry = roster.enter("a", player, refuse).await.unwrap();
             assert!(
                 roster
                     .find("a", name)
                     .is_none_or(|found| found.name() != name)
             );
-            entry.begin_session(&PlayerHandle::named(name));
+            entry.begin_session();
             entries.push(entry);
         }
         let found = |name: &str| {
@@ -544,13 +470,13 @@ mod tests {
             (4, "Dave", "mines", true),
         ] {
             let refuse = DuplicateLogin::Refuse;
-            let entry = roster.enter("a", [uuid; 16], None, refuse).await.unwrap();
-            let player = PlayerHandle::named(name);
+            let player = PlayerHandle::with_id([uuid; 16], name, true);
             player.set_server(&server.into(), &Arc::default());
             if is_in_game {
                 player.set_available();
             }
-            entry.begin_session(&player);
+            let entry = roster.enter("a", player, refuse).await.unwrap();
+            entry.begin_session();
             entries.push(entry);
         }
         let carriers = roster.one_on_each("a", vec!["lobby", "arena", "empty"]);
@@ -564,22 +490,23 @@ mod tests {
     async fn a_second_login_is_refused() {
         let roster = Arc::new(Roster::default());
         let refuse = DuplicateLogin::Refuse;
-        let alice = roster
-            .enter("a", ALICE, Some("Alice"), refuse)
+        let alice = enter(&roster, "a", ALICE, Some("Alice"), refuse)
             .await
             .unwrap();
-        assert!(roster.enter("a", ALICE, None, refuse).await.is_err());
-        assert!(roster.enter("a", BOB, Some("aLICE"), refuse).await.is_err());
+        assert!(enter(&roster, "a", ALICE, None, refuse).await.is_err());
+        assert!(
+            enter(&roster, "a", BOB, Some("aLICE"), refuse)
+                .await
+                .is_err()
+        );
         // A login on another server and one of another player are independent.
-        let _elsewhere = roster
-            .enter("b", ALICE, Some("Alice"), refuse)
+        let _elsewhere = enter(&roster, "b", ALICE, Some("Alice"), refuse)
             .await
             .unwrap();
-        let _bob = roster.enter("a", BOB, None, refuse).await.unwrap();
+        let _bob = enter(&roster, "a", BOB, None, refuse).await.unwrap();
         drop(alice);
         assert!(
-            roster
-                .enter("a", ALICE, Some("alice"), refuse)
+            enter(&roster, "a", ALICE, Some("alice"), refuse)
                 .await
                 .is_ok()
         );
@@ -592,12 +519,12 @@ mod tests {
         let roster = Arc::new(Roster::default());
         let refuse = DuplicateLogin::Refuse;
         for (lasts, is_let_in) in [(ENDING_WAIT / 2, true), (ENDING_WAIT * 2, false)] {
-            let first = roster.enter("a", ALICE, None, refuse).await.unwrap();
+            let first = enter(&roster, "a", ALICE, None, refuse).await.unwrap();
             let ends = async {
                 tokio::time::sleep(lasts).await;
                 drop(first);
             };
-            let ((), second) = tokio::join!(ends, roster.enter("a", ALICE, None, refuse));
+            let ((), second) = tokio::join!(ends, enter(&roster, "a", ALICE, None, refuse));
             assert_eq!(second.is_ok(), is_let_in, "{lasts:?}");
         }
     }
@@ -608,16 +535,16 @@ mod tests {
     async fn a_second_login_replaces() {
         let roster = Arc::new(Roster::default());
         let replace = DuplicateLogin::Replace;
-        let first = roster.enter("a", ALICE, None, replace).await.unwrap();
+        let first = enter(&roster, "a", ALICE, None, replace).await.unwrap();
         let second = tokio::spawn({
             let roster = Arc::clone(&roster);
-            async move { roster.enter("a", ALICE, None, replace).await }
+            async move { enter(&roster, "a", ALICE, None, replace).await }
         });
-        first.replaced().wait().await;
+        first.player().replaced().wait().await;
         assert!(!second.is_finished());
         drop(first);
         let second = second.await.unwrap().unwrap();
-        assert!(!second.replaced().is_set());
+        assert!(!second.player().replaced().is_set());
         drop(second);
         assert_eq!(roster.len(), 0);
         assert!(
@@ -631,7 +558,7 @@ mod tests {
     async fn the_wait_for_the_first_login_is_bounded() {
         let roster = Arc::new(Roster::default());
         let replace = DuplicateLogin::Replace;
-        let _first = roster.enter("a", ALICE, None, replace).await.unwrap();
-        assert!(roster.enter("a", ALICE, None, replace).await.is_err());
+        let _first = enter(&roster, "a", ALICE, None, replace).await.unwrap();
+        assert!(enter(&roster, "a", ALICE, None, replace).await.is_err());
     }
 }
