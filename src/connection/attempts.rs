@@ -23,33 +23,42 @@ pub(super) struct FallbackAttempts {
     last: Option<String>,
     pub(super) dials: usize,
     pub(super) until: Instant,
+    /// When the player came to the current server.
+    arrived: Instant,
 }
 
 impl FallbackAttempts {
     /// Begins with the loss of this server.
     pub(super) fn begin(server: &Server) -> Self {
+        let now = Instant::now();
         Self {
             tried: vec![server.config.id.clone()],
             last: None,
             dials: 0,
-            until: Instant::now() + FALLBACK_WAIT,
+            until: now + FALLBACK_WAIT,
+            arrived: now,
         }
     }
 
-    /// Whether a player who was on a server for this time has settled on it.
-    pub(super) fn has_settled(stayed: Duration) -> bool {
-        stayed >= SETTLED_AFTER
+    /// The player comes to a server.
+    pub(super) fn arrive(&mut self) {
+        self.arrived = Instant::now();
     }
 
-    /// Continues with the loss of this server, on which the player was for this time.
-    pub(super) fn continue_from(attempts: Option<Self>, server: &Server, stayed: Duration) -> Self {
+    /// These, unless the player has settled on the current server.
+    pub(super) fn unsettled(attempts: Option<Self>) -> Option<Self> {
+        attempts.filter(|attempts| attempts.arrived.elapsed() < SETTLED_AFTER)
+    }
+
+    /// Continues with the loss of this server.
+    pub(super) fn continue_from(attempts: Option<Self>, server: &Server) -> Self {
         match attempts {
-            Some(mut attempts) if !Self::has_settled(stayed) => {
+            Some(mut attempts) => {
                 // It may have been dialled for another reason than a loss.
                 attempts.refused(server);
                 attempts
             }
-            _ => Self::begin(server),
+            None => Self::begin(server),
         }
     }
 

@@ -8,7 +8,6 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use tracing::debug;
 
@@ -98,7 +97,9 @@ impl BridgeSession {
     ) -> impl Future<Output = Ended> + Send {
         async move {
             let (ending, reader) = loop {
-                let began = Instant::now();
+                if let Some(attempts) = &mut self.attempts {
+                    attempts.arrive();
+                }
                 let player = self.entry.player();
                 player.set_available();
                 channel::open(player, &self.server, proxy);
@@ -121,7 +122,7 @@ impl BridgeSession {
                     };
                     (ended, next)
                 };
-                let over = Over { ended, next, began };
+                let over = Over { ended, next };
                 let next = self.continue_from(over, network_player.as_deref(), proxy, facts);
                 // Boxed so that an idle session does not hold the state of a move.
                 match Box::pin(next).await {
@@ -165,7 +166,7 @@ impl BridgeSession {
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<Box<Playing>, Conclusion> {
-        let Over { ended, next, began } = over;
+        let Over { ended, next } = over;
         let player = Arc::clone(self.entry.player());
         let observed = self.observed.take();
         let kick = observed
@@ -221,7 +222,6 @@ impl BridgeSession {
         let mut attempts = self.attempts.take().map(|attempts| *attempts);
         let context = MoveContext {
             from: &self.server,
-            stayed: began.elapsed(),
             attempts: &mut attempts,
             interrupts: &interrupts,
         };
@@ -387,7 +387,6 @@ enum RelayEvent {
 struct Over<'a> {
     ended: Box<intercept::Ended>,
     next: Box<AfterRelay<'a>>,
-    began: Instant,
 }
 
 /// How a session has ended, and the client if it can read why.

@@ -199,13 +199,13 @@ impl Identified {
             uuid: profile.uuid,
             version: self.version,
             address: self.origin.client,
-            network: self.server.config.network().map(str::to_owned),
+            scope: proxy.roster.scope(&roster_scope(&self.server)),
             counters: Arc::default(),
             is_proved: self.is_proved,
         };
         let player = PlayerHandle::new(details, &self.server.id);
-        let (scope, policy) = (roster_scope(&self.server), duplicate_login(&self.server));
-        let entering = proxy.roster.enter(&scope, player, policy);
+        let policy = duplicate_login(&self.server);
+        let entering = proxy.roster.enter(player, policy);
         let Ok(entry) = self.while_connected(entering).await? else {
             return Err(self.end(Refusal::DuplicateLogin));
         };

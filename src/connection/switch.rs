@@ -54,8 +54,6 @@ pub(super) enum AfterRelay<'a> {
 /// The arguments of [`NetworkPlayer::move_to_next`]: the server that the player is leaving.
 pub(super) struct MoveContext<'a> {
     pub(super) from: &'a Arc<Server>,
-    /// How long the player was there.
-    pub(super) stayed: Duration,
     pub(super) attempts: &'a mut Option<FallbackAttempts>,
     pub(super) interrupts: &'a Interrupts,
 }
@@ -145,10 +143,10 @@ impl NetworkPlayer {
     ) -> Result<ServerConnection, NotMoved> {
         let MoveContext {
             from,
-            stayed,
             attempts,
             interrupts,
         } = context;
+        let before = FallbackAttempts::unsettled(attempts.take());
         // The player has either left a working server for the new one, or lost it.
         let has_left = matches!(next, AfterRelay::Ready(..));
         let (requested, refused) = match self.requested(&mut client, next, interrupts).await {
@@ -160,9 +158,9 @@ impl NetworkPlayer {
         };
         let mut lost = Arc::clone(from);
         let mut failed = None;
-        let mut behind = match (attempts.take(), has_left) {
-            (before, true) => before.filter(|_| !FallbackAttempts::has_settled(stayed)),
-            (before, false) => Some(FallbackAttempts::continue_from(before, from, stayed)),
+        let mut behind = match has_left {
+            true => before,
+            false => Some(FallbackAttempts::continue_from(before, from)),
         };
         if let (Some(attempts), Some(server)) = (&mut behind, &refused) {
             attempts.refused(server);
@@ -193,8 +191,7 @@ impl NetworkPlayer {
                         let failure = failed;
                         return Err(NotMoved { client, failure });
                     }
-                    let mut tried =
-                        FallbackAttempts::continue_from(behind.take(), &server, Duration::ZERO);
+                    let mut tried = FallbackAttempts::continue_from(behind.take(), &server);
                     if has_left {
                         tried.left(from);
                     }

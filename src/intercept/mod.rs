@@ -33,6 +33,7 @@ mod player_handle;
 mod playing;
 mod reader;
 mod roster;
+mod scope;
 mod session_service;
 mod settings;
 mod time_budget;
@@ -51,7 +52,8 @@ pub(crate) use player_handle::{
 };
 pub(crate) use playing::{Ended, Playing, RemainingClient, Rules};
 pub(crate) use reader::{ClosingClient, Lost};
-pub(crate) use roster::{Roster, RosterEntry, scope, scope_of_network};
+pub(crate) use roster::{Roster, RosterEntry};
+pub(crate) use scope::{scope, scope_of_network};
 pub(crate) use session_service::SessionError;
 pub use settings::{
     ClientCompression, DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,

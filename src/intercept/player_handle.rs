@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::flag::Flag;
+use super::scope::network_of;
 use crate::forward::{Counters, Direction, Full, Outbox};
 use crate::limit::Bucket;
 use crate::protocol::packet::message::{Message, message};
@@ -40,11 +41,12 @@ const COOKIE_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct PlayerHandle {
     number: u64,
-    name: Arc<str>,
+    name: Box<str>,
     uuid: [u8; 16],
     version: Version,
     address: SocketAddr,
-    network: Option<Box<str>>,
+    /// The scope of the roster in which the login is.
+    scope: Arc<str>,
     counters: Arc<Counters>,
     /// Whether the name is proved.
     is_proved: bool,
@@ -75,12 +77,13 @@ pub(crate) enum SessionRequest {
 pub(crate) struct PlayerDetails {
     /// The player's number, as plugins see it.
     pub(crate) number: u64,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Box<str>,
     pub(crate) uuid: [u8; 16],
     pub(crate) version: Version,
     /// The client's address.
     pub(crate) address: SocketAddr,
-    pub(crate) network: Option<String>,
+    /// The scope of the roster in which the login is.
+    pub(crate) scope: Arc<str>,
     pub(crate) counters: Arc<Counters>,
     /// Whether the name is proved.
     pub(crate) is_proved: bool,
@@ -337,7 +340,7 @@ impl PlayerHandle {
             uuid,
             version,
             address,
-            network,
+            scope,
             counters,
             is_proved,
         } = details;
@@ -347,7 +350,7 @@ impl PlayerHandle {
             uuid,
             version,
             address,
-            network: network.map(Into::into),
+            scope,
             counters,
             is_proved,
             replaced: Flag::default(),
@@ -395,7 +398,12 @@ impl PlayerHandle {
 
     /// The network of the server, if it belongs to one.
     pub(crate) fn network(&self) -> Option<&str> {
-        self.network.as_deref()
+        network_of(&self.scope)
+    }
+
+    /// The scope of the roster in which the login is.
+    pub(super) const fn scope(&self) -> &Arc<str> {
+        &self.scope
     }
 
     /// The id of the current server.
@@ -470,7 +478,7 @@ impl PlayerHandle {
         }
         let refused = if self.is_leaving() {
             Some(NotSwitched::Gone)
-        } else if self.network.is_none() {
+        } else if self.network().is_none() {
             Some(NotSwitched::UnknownServer)
         } else if self.is_unavailable.load(Ordering::Relaxed) {
             Some(NotSwitched::Busy)
@@ -640,11 +648,11 @@ impl PlayerHandle {
 impl PlayerHandle {
     /// A player of this name who comes to server `a`.
     pub(super) fn named(name: &str) -> Arc<Self> {
-        Self::with_id([0; 16], name, true)
+        Self::in_scope("network main", [0; 16], name, true)
     }
 
-    /// The same with this id and a name that is proved or not.
-    pub(super) fn with_id(uuid: [u8; 16], name: &str, is_proved: bool) -> Arc<Self> {
+    /// The same with a name that is proved or not.
+    pub(super) fn in_scope(scope: &str, uuid: [u8; 16], name: &str, is_proved: bool) -> Arc<Self> {
         let details = PlayerDetails {
             name: name.into(),
             uuid,
@@ -652,7 +660,7 @@ impl PlayerHandle {
             version: Version::of(767).unwrap(),
             address: ([127, 0, 0, 1], 1).into(),
             number: 1,
-            network: Some("main".to_owned()),
+            scope: scope.into(),
             counters: Arc::default(),
         };
         Self::new(details, &"a".into())

@@ -1,6 +1,6 @@
 //! The roster: who is logged in, and that each player is logged in once.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -155,26 +155,10 @@ impl Scope {
     }
 }
 
-/// The name of the scope in which a second login of the same player counts as a duplicate,
-/// and whose players know each other: a network, or a server outside of networks.
-pub(crate) fn scope<'a>(network: Option<&str>, server: &'a str) -> Cow<'a, str> {
-    match network {
-        Some(network) => scope_of_network(network).into(),
-        None => server.into(),
-    }
-}
-
-/// The name of the scope of a network.
-pub(crate) fn scope_of_network(network: &str) -> String {
-    // Cannot be the id of a server, which has no spaces.
-    format!("network {network}")
-}
-
 /// The entry of a login, removed on drop.
 #[derive(Debug)]
 pub(crate) struct RosterEntry {
     roster: Arc<Roster>,
-    scope: Arc<str>,
     player: Arc<PlayerHandle>,
 }
 
@@ -183,22 +167,29 @@ pub(crate) struct RosterEntry {
 pub(crate) struct Duplicate;
 
 impl Roster {
-    /// Enters a player in a `scope`, which is a server or a network. No other login may have
-    /// the same id, and, if the name is not proved, none with an unproved name the same name.
+    /// The name of a scope, shared by its players.
+    pub(crate) fn scope(&self, name: &str) -> Arc<str> {
+        match self.lock().get_key_value(name) {
+            Some((scope, _)) => Arc::clone(scope),
+            None => name.into(),
+        }
+    }
+
+    /// Enters a player in the scope of the player. No other login there may have the same id,
+    /// and, if the name is not proved, none with an unproved name the same name.
     ///
     /// # Errors
     ///
     /// When the player is logged in and that login is not replaced.
     pub(crate) async fn enter(
         self: &Arc<Self>,
-        scope: &str,
         player: Arc<PlayerHandle>,
         policy: DuplicateLogin,
     ) -> Result<RosterEntry, Duplicate> {
         let refused_at = Instant::now() + ENDING_WAIT;
         let replacing = async {
             loop {
-                let other = match self.take(scope, &player) {
+                let other = match self.take(&player) {
                     Ok(entry) => return Ok(entry),
                     Err(other) => other,
                 };
@@ -290,12 +281,11 @@ impl Roster {
     /// Enters a login. The error is one that is in its way.
     fn take(
         self: &Arc<Self>,
-        scope: &str,
         player: &Arc<PlayerHandle>,
     ) -> Result<RosterEntry, Arc<PlayerHandle>> {
         let mut scopes = self.lock();
         let unproved_name = player.unproved_name();
-        if let Some(logins) = scopes.get(scope) {
+        if let Some(logins) = scopes.get(&**player.scope()) {
             let by_uuid = logins.by_uuid.get(player.uuid()).map(|login| &login.0);
             let by_name = || {
                 let name: &dyn UnprovedName = &unproved_name?;
@@ -305,18 +295,13 @@ impl Roster {
                 return Err(Arc::clone(other));
             }
         }
-        let scope = match scopes.get_key_value(scope) {
-            Some((scope, _)) => Arc::clone(scope),
-            None => scope.into(),
-        };
-        let logins = scopes.entry(Arc::clone(&scope)).or_default();
+        let logins = scopes.entry(Arc::clone(player.scope())).or_default();
         logins.by_uuid.insert(ByUuid(Arc::clone(player)));
         if unproved_name.is_some() {
             logins.by_name.insert(ByName(Arc::clone(player)));
         }
         Ok(RosterEntry {
             roster: Arc::clone(self),
-            scope,
             player: Arc::clone(player),
         })
     }
@@ -346,7 +331,7 @@ impl RosterEntry {
     /// The player joins the game: from now on the look-ups of the roster find the player.
     /// Called once.
     pub(crate) fn begin_session(&self) {
-        if let Some(logins) = self.roster.lock().get_mut(&self.scope) {
+        if let Some(logins) = self.roster.lock().get_mut(&**self.player.scope()) {
             logins.add(&self.player);
         }
     }
@@ -354,13 +339,9 @@ impl RosterEntry {
 
 impl Drop for RosterEntry {
     fn drop(&mut self) {
-        let Self {
-            roster,
-            scope,
-            player,
-        } = self;
+        let Self { roster, player } = self;
         let mut scopes = roster.lock();
-        if let Some(logins) = scopes.get_mut(scope) {
+        if let Some(logins) = scopes.get_mut(&**player.scope()) {
             // Both are of this login: while they are taken, no other can have them.
             logins.by_uuid.remove(player.uuid());
             if let Some(name) = player.unproved_name() {
@@ -369,7 +350,7 @@ impl Drop for RosterEntry {
             }
             logins.remove(player);
             if logins.by_uuid.is_empty() {
-                scopes.remove(scope);
+                scopes.remove(&**player.scope());
             }
         }
         drop(scopes);
@@ -404,8 +385,9 @@ mod tests {
         name: Option<&str>,
         policy: DuplicateLogin,
     ) -> Result<RosterEntry, Duplicate> {
-        let player = PlayerHandle::with_id(uuid, name.unwrap_or("proved"), name.is_none());
-        roster.enter(scope, player, policy).await
+        let name_or = name.unwrap_or("proved");
+        let player = PlayerHandle::in_scope(scope, uuid, name_or, name.is_none());
+        roster.enter(player, policy).await
     }
 
     /// The players of a scope are in the order of their names, in whatever order they come,
@@ -418,8 +400,8 @@ mod tests {
         let mut entries = Vec::new();
         for (uuid, name) in (1..).zip(names) {
             let refuse = DuplicateLogin::Refuse;
-            let player = PlayerHandle::with_id([uuid; 16], name, true);
-            let entry = roster.enter("a", player, refuse).await.unwrap();
+            let player = PlayerHandle::in_scope("a", [uuid; 16], name, true);
+            let entry = roster.enter(player, refuse).await.unwrap();
             assert!(
                 roster
                     .find("a", name)
@@ -470,12 +452,12 @@ mod tests {
             (4, "Dave", "mines", true),
         ] {
             let refuse = DuplicateLogin::Refuse;
-            let player = PlayerHandle::with_id([uuid; 16], name, true);
+            let player = PlayerHandle::in_scope("a", [uuid; 16], name, true);
             player.set_server(&server.into(), &Arc::default());
             if is_in_game {
                 player.set_available();
             }
-            let entry = roster.enter("a", player, refuse).await.unwrap();
+            let entry = roster.enter(player, refuse).await.unwrap();
             entry.begin_session();
             entries.push(entry);
         }
