@@ -455,6 +455,27 @@ async fn a_client_may_fail() {
     }
 }
 
+/// A client may fail after it has ended its stream, and its backend may be silent: the session
+/// ends although neither socket has to be read or written. It fails while the runtime drives
+/// the session, which is handed over then.
+#[tokio::test]
+async fn a_client_may_end_and_fail() {
+    for kind in kinds() {
+        let handover_delay = Duration::from_millis(100);
+        let kind = Kind {
+            handover_delay,
+            ..kind
+        };
+        let mut running = kind.start(NO_LIMITS).await;
+        running.exchange().await;
+        running.player.socket.shutdown().await.unwrap();
+        running.server.expect_end().await;
+        running.player.reset();
+        let (outcome, _) = Running::end(running.relay).await;
+        assert_eq!(outcome.end, End::Closed(Side::Client), "{kind:?}");
+    }
+}
+
 /// Each timeout ends the session: of silence, of a side that does not read, and of the
 /// rest after one side has ended.
 #[tokio::test]

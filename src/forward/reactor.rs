@@ -627,7 +627,8 @@ impl Worker {
             let (Command::Relay(id, _) | Command::Send(id) | Command::Stop(id)) = command;
             self.current = Some(id);
             match command {
-                Command::Relay(_, relayed) => {
+                Command::Relay(_, mut relayed) => {
+                    relayed.register(&self.epoll, id);
                     self.sessions.insert(id, relayed);
                     self.send_out(id);
                 }
@@ -784,16 +785,36 @@ impl Drop for Worker {
 }
 
 impl Relayed {
-    /// Registers both sockets for the events that the session can use now.
+    /// Registers both sockets, also one of which the session needs no event now: epoll then
+    /// still reports its failure, which ends the session.
+    fn register(&mut self, epoll: &Epoll, id: u64) {
+        for side in Side::BOTH {
+            let flags = self.flags(side);
+            *self.watched.of_mut(side) = Some(flags);
+            let event = EpollEvent::new(flags, to_token(id, side));
+            if let Err(error) = epoll.add(self.exchange.socket(side), event) {
+                *self.watched.of_mut(side) = None;
+                self.exchange.stop(failed(side, error));
+            }
+        }
+    }
+
+    /// The events of this socket that the session can use now.
+    fn flags(&self, side: Side) -> EpollFlags {
+        let wants = self.exchange.wants(side);
+        let mut flags = EpollFlags::empty();
+        flags.set(EpollFlags::EPOLLIN, wants.read);
+        flags.set(EpollFlags::EPOLLOUT, wants.write);
+        flags
+    }
+
+    /// Watches both sockets for the events that the session can use now.
     fn watch(&mut self, epoll: &Epoll, id: u64) {
         for side in Side::BOTH {
             if self.exchange.outcome().is_some() {
                 return;
             }
-            let wants = self.exchange.wants(side);
-            let mut flags = EpollFlags::empty();
-            flags.set(EpollFlags::EPOLLIN, wants.read);
-            flags.set(EpollFlags::EPOLLOUT, wants.write);
+            let flags = self.flags(side);
             let watched = self.watched.of_mut(side);
             if *watched == Some(flags) || (watched.is_none() && flags.is_empty()) {
                 continue;
