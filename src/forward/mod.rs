@@ -49,6 +49,8 @@ pub(crate) mod packets;
 pub mod pipe;
 mod portable;
 pub(crate) mod queries;
+#[cfg(all(test, target_os = "linux"))]
+mod random_tests;
 #[cfg(target_os = "linux")]
 mod reactor;
 pub(crate) mod record;
