@@ -24,7 +24,7 @@ use super::lane::{Buffers, Method};
 use super::packets::{Edits, SentState};
 use super::reactor::{self, Reactor};
 use super::{Counters, Direction, End, Limits, Listener, Outbox, Outcome, Session, Side};
-use crate::protocol::cipher::{self, Cipher};
+use crate::protocol::cipher::{self, Cipher, Ciphers};
 use crate::protocol::codec::{self, Format, Receiver};
 use crate::protocol::packet::{State, Version};
 use crate::socket::Keepalive;
@@ -82,7 +82,6 @@ pub(super) async fn framed(
         stop: CancellationToken::new(),
     };
     let version = Version::of(340).unwrap();
-    let cipher = cipher.map(Box::new);
     let receiver = Receiver {
         format,
         strict: true,
@@ -94,8 +93,7 @@ pub(super) async fn framed(
             format,
             receiver,
             State::Play,
-            cipher.clone(),
-            Box::new(ClientBounds::new()),
+            ClientBounds::new(),
             Arc::clone(&outbox),
         )),
         clientbound: Box::new(FrameFilter::clientbound(
@@ -103,10 +101,13 @@ pub(super) async fn framed(
             format,
             receiver,
             SentState::new(State::Play),
-            cipher,
             Edits::default(),
             outbox,
         )),
+        ciphers: cipher.map(|cipher| Ciphers {
+            encrypt: cipher.clone(),
+            decrypt: cipher,
+        }),
     };
     (player, server, session, filters)
 }
@@ -274,7 +275,7 @@ async fn a_session_that_ends_during_its_encryption_is_encrypted_to_the_end() {
         assert_eq!(exchange.outcome().unwrap().clientbound_bytes, 0);
         let returned = exchange.into_returned_client().unwrap();
         let mut last = text.clone();
-        returned.cipher.unwrap().encrypt(&mut last);
+        returned.ciphers.unwrap().encrypt.encrypt(&mut last);
         let mut client = TcpStream::from_std(returned.client).unwrap();
         client.write_all(&returned.backlog).await.unwrap();
         client.write_all(&last).await.unwrap();
@@ -377,7 +378,7 @@ async fn stops_reading(events: &[Event]) {
     exchange.stop(End::Stopped);
     let returned = exchange.into_returned_client().unwrap();
     let mut last = text.clone();
-    returned.cipher.unwrap().encrypt(&mut last);
+    returned.ciphers.unwrap().encrypt.encrypt(&mut last);
     let mut client = TcpStream::from_std(returned.client).unwrap();
     let write = async {
         client.write_all(&returned.backlog).await.unwrap();

@@ -17,6 +17,7 @@ use super::outbox::Driver;
 use super::socket::{self, Socket};
 use super::timeouts::{Expired, Timeouts};
 use super::{Counters, Direction, End, Outbox, Outcome, Session, Side};
+use crate::protocol::cipher::Ciphers;
 
 /// How long we wait for a peer to acknowledge data before we forward the other
 /// side's reset. A peer that does not read would delay it for ever.
@@ -81,7 +82,8 @@ pub(super) struct Exchange<S> {
     timeouts: Timeouts,
     /// What ended the first direction.
     cause: Option<End>,
-    pending_reset: Option<PendingReset>,
+    /// Boxed, since few sessions end so.
+    pending_reset: Option<Box<PendingReset>>,
     over: Option<End>,
 }
 
@@ -98,9 +100,10 @@ impl Exchange<tokio::net::TcpStream> {
     /// [`into_returned_client`](Self::into_returned_client).
     pub(super) fn framed(session: Session, filters: FrameFilters) -> Self {
         let outbox = Arc::clone(filters.outbox());
+        let (encrypt, decrypt) = filters.ciphers.map(Ciphers::into_parts).unzip();
         let lanes = Both {
-            client: Lane::framed(Direction::Serverbound, filters.serverbound),
-            backend: Lane::framed(Direction::Clientbound, filters.clientbound),
+            client: Lane::framed(Direction::Serverbound, filters.serverbound, decrypt),
+            backend: Lane::framed(Direction::Clientbound, filters.clientbound, encrypt),
         };
         Self {
             is_framed: true,
@@ -368,12 +371,12 @@ impl<S: Socket> Exchange<S> {
             }
         };
         let now = Instant::now();
-        self.pending_reset = Some(PendingReset {
+        self.pending_reset = Some(Box::new(PendingReset {
             to,
             deadline: now + RESET_DELAY_MAX,
             next_poll: now,
             interval: ACK_POLL_MIN,
-        });
+        }));
         self.check_deadlines(now);
     }
 
@@ -431,22 +434,19 @@ impl<S: Socket> Exchange<S> {
 
     /// The client's side of a framed session. The backend's socket is closed.
     pub(super) fn into_returned_client(self) -> Option<ReturnedClient<S>> {
-        let (_, serverbound) = self.lanes.client.into_filter();
-        let (backlog, filter) = self.lanes.backend.into_filter();
-        let mut filter = filter?;
-        let sent = filter.sent();
-        let of_client = serverbound.as_ref().and_then(|filter| filter.fault());
-        let fault = of_client.or(filter.fault()).cloned();
-        let kick = filter.take_kick();
-        let input = serverbound.and_then(|filter| filter.into_client_input(kick));
-        let (cipher, format) = filter.into_receiver();
+        let serverbound = self.lanes.client.into_rest()?;
+        let mut clientbound = self.lanes.backend.into_rest()?;
+        let ciphers = clientbound.cipher.zip(serverbound.cipher);
+        let of_client = serverbound.filter.fault();
+        let fault = of_client.or(clientbound.filter.fault()).cloned();
+        let kick = clientbound.filter.take_kick();
         Some(ReturnedClient {
             client: self.sockets.client,
-            backlog,
-            cipher,
-            format,
-            sent,
-            input,
+            backlog: clientbound.backlog,
+            ciphers: ciphers.map(|(encrypt, decrypt)| Ciphers { encrypt, decrypt }),
+            format: clientbound.filter.receiver_format(),
+            sent: clientbound.filter.sent(),
+            input: serverbound.filter.into_client_input(kick),
             fault,
         })
     }

@@ -22,7 +22,7 @@ use super::lane::Method;
 use super::packets::{Edits, SentState};
 use super::reactor::Reactor;
 use super::{COPY_BYTES, Counters, Direction, End, Limits, Outbox, Outcome, Session, Side};
-use crate::protocol::cipher::Cipher;
+use crate::protocol::cipher::{Cipher, Ciphers};
 use crate::protocol::codec::{self, CLIENTBOUND_PACKET_BYTES_MAX, Format, Receiver, Zlib};
 use crate::protocol::packet::{State, Version};
 use crate::socket::Keepalive;
@@ -230,7 +230,6 @@ impl Kind {
 
     fn filters(self) -> FrameFilters {
         let version = Version::of(340).unwrap();
-        let cipher = || self.is_encrypted.then(|| Box::new(Cipher::new(&SECRET)));
         let receiver = |format| Receiver {
             format,
             strict: true,
@@ -242,8 +241,7 @@ impl Kind {
                 self.client,
                 receiver(self.backend),
                 State::Play,
-                cipher(),
-                Box::new(ClientBounds::new()),
+                ClientBounds::new(),
                 Arc::clone(&outbox),
             )),
             clientbound: Box::new(FrameFilter::clientbound(
@@ -251,10 +249,10 @@ impl Kind {
                 self.backend,
                 receiver(self.client),
                 SentState::new(State::Play),
-                cipher(),
                 Edits::default(),
                 outbox,
             )),
+            ciphers: self.is_encrypted.then(|| Ciphers::new(&SECRET)),
         }
     }
 }
@@ -302,8 +300,8 @@ async fn write_last(returned: ReturnedClient<std::net::TcpStream>, packet: &[u8]
     let mut last = Vec::new();
     let mut zlib = Zlib::default();
     zlib.write(packet, returned.format, &mut last).unwrap();
-    if let Some(mut cipher) = returned.cipher {
-        cipher.encrypt(&mut last);
+    if let Some(mut ciphers) = returned.ciphers {
+        ciphers.encrypt.encrypt(&mut last);
     }
     let mut client = TcpStream::from_std(returned.client).unwrap();
     let bytes = [returned.backlog, last].concat();

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::failure::Failure;
 use super::player_handle::{CookieRequest, CookieRequests};
 use super::reader::ClosingClient;
-use super::wire::{Ciphers, Frame, Parts, Wire};
+use super::wire::{Frame, Parts, Wire};
 use crate::forward::Counters;
 use crate::forward::bounds::{ClientBounds, Exceeded};
 use crate::forward::framed::{ClientInput, ReturnedClient};
@@ -39,7 +39,7 @@ pub(crate) struct DetachedClient {
     /// The state in which the client writes.
     pub(super) serverbound: State,
     /// The limits of the client's packets.
-    pub(super) bounds: Box<ClientBounds>,
+    pub(super) bounds: ClientBounds,
     /// Whether it has been in a world.
     pub(super) has_world: bool,
     pub(super) record: PlayerRecord,
@@ -82,16 +82,12 @@ impl DetachedClient {
         version: Version,
         counters: Arc<Counters>,
     ) -> Option<Self> {
-        let ciphers = match (returned.cipher, input.cipher) {
-            (Some(encrypt), Some(decrypt)) => Some(Ciphers { encrypt, decrypt }),
-            _ => None,
-        };
         let parts = Parts {
             stream: TcpStream::from_std(returned.client).ok()?,
             input: input.carried[..].into(),
             output: returned.backlog[..].into(),
             format: returned.format,
-            ciphers,
+            ciphers: returned.ciphers,
         };
         Some(Self {
             client: Wire::from_parts(parts, SERVERBOUND_PACKET_BYTES_MAX),
@@ -298,7 +294,7 @@ mod tests {
             version: Version::of(767).unwrap(),
             sent: SentState::new(State::Play),
             serverbound: State::Play,
-            bounds: Box::new(ClientBounds::new()),
+            bounds: ClientBounds::new(),
             has_world: true,
             record: PlayerRecord::default(),
             kick: None,

@@ -104,7 +104,7 @@ pub(crate) async fn join(
         commands: commands(version, settings.commands.as_ref()),
         has_world: false,
         has_joined: false,
-        client_bounds: Box::new(ClientBounds::new()),
+        client_bounds: ClientBounds::new(),
         outbox: Arc::clone(&settings.outbox),
         record,
         held: HeldFrames::default(),
@@ -192,7 +192,7 @@ pub(super) struct Joining {
     /// Whether the backend has sent its join game.
     pub(super) has_joined: bool,
     /// The limits of the client's packets.
-    pub(super) client_bounds: Box<ClientBounds>,
+    pub(super) client_bounds: ClientBounds,
     /// The outbox of the connection to this backend.
     pub(super) outbox: Arc<Outbox>,
     /// The record of a player who may move to another backend.
@@ -511,10 +511,6 @@ impl Joining {
 
     pub(super) fn into_playing(self) -> Playing {
         let (client, backend) = (self.client.into_parts(), self.backend.into_parts());
-        let (encrypt, decrypt) = match client.ciphers {
-            Some(ciphers) => (Some(ciphers.encrypt), Some(ciphers.decrypt)),
-            None => (None, None),
-        };
         let to_client = Receiver {
             format: client.format,
             strict: self.version.protocol() < V1_18,
@@ -528,7 +524,6 @@ impl Joining {
             backend.format,
             to_client,
             self.clientbound,
-            encrypt,
             self.edits,
             Arc::clone(&self.outbox),
         );
@@ -539,7 +534,6 @@ impl Joining {
             client.format,
             to_backend,
             self.serverbound,
-            decrypt,
             self.client_bounds,
             self.outbox,
         );
@@ -547,6 +541,7 @@ impl Joining {
         let mut filters = FrameFilters {
             serverbound: Box::new(serverbound),
             clientbound: Box::new(clientbound),
+            ciphers: client.ciphers,
         };
         if let Some(commands) = &self.commands {
             filters.set_commands(commands);

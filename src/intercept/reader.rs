@@ -21,7 +21,7 @@ pub(crate) struct ClosingClient {
     stream: TcpStream,
     /// Bytes of earlier packets that are not written yet.
     backlog: Vec<u8>,
-    cipher: Option<Box<Cipher>>,
+    cipher: Option<Cipher>,
     format: Format,
     version: Version,
     /// What the client has been sent.
@@ -50,7 +50,7 @@ impl ClosingClient {
         Some(Self {
             stream: TcpStream::from_std(returned.client).ok()?,
             backlog: returned.backlog,
-            cipher: returned.cipher,
+            cipher: returned.ciphers.map(|ciphers| ciphers.encrypt),
             format: returned.format,
             version,
             sent: returned.sent,

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::close::left_by_peer;
-use crate::protocol::cipher::{Cipher, SECRET_BYTES};
+use crate::protocol::cipher::{Ciphers, SECRET_BYTES};
 use crate::protocol::codec::{self, CodecError, Format, RawFrame, Receiver, Zlib};
 use crate::protocol::packet::{Kind, State, Version};
 use crate::protocol::varint;
@@ -162,13 +162,6 @@ impl Packet {
     }
 }
 
-/// The two directions of an encrypted connection.
-#[derive(Debug)]
-pub(super) struct Ciphers {
-    pub(super) encrypt: Box<Cipher>,
-    pub(super) decrypt: Box<Cipher>,
-}
-
 /// One connection: its socket, the format of its frames, its ciphers.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -234,11 +227,7 @@ impl Wire {
     /// Switches encryption on, beginning with the next byte in both directions. Bytes that
     /// have been read and not used are encrypted too.
     pub(super) fn encrypt(&mut self, secret: &[u8; SECRET_BYTES]) {
-        let cipher = Box::new(Cipher::new(secret));
-        let mut ciphers = Ciphers {
-            encrypt: cipher.clone(),
-            decrypt: cipher,
-        };
+        let mut ciphers = Ciphers::new(secret);
         ciphers.decrypt.decrypt(&mut self.input);
         self.ciphers = Some(ciphers);
     }

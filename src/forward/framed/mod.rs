@@ -47,6 +47,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub(crate) use self::returned::{ClientInput, ReturnedClient};
+pub(super) use self::walk::UnreadFrames;
 pub(crate) use self::walk::Walked;
 use super::bounds::{ClientBounds, Exceeded};
 use super::commands::SessionCommands;
@@ -54,7 +55,7 @@ use super::packets::{Edits, SentState};
 use super::queries::{Decision, PacketQueries};
 use super::record::PlayerRecord;
 use super::{Direction, Listener, Outbox};
-use crate::protocol::cipher::Cipher;
+use crate::protocol::cipher::Ciphers;
 use crate::protocol::codec::{
     self, CLIENTBOUND_PACKET_BYTES_MAX, CodecError, Format, Receiver, SERVERBOUND_PACKET_BYTES_MAX,
     Zlib,
@@ -111,8 +112,6 @@ pub(crate) struct FrameFilter {
     /// What the receiver has been sent. Frames pass in order, so the sender
     /// writes in the state in which the receiver reads.
     sent: SentState,
-    /// Of the client's side, if the session is encrypted.
-    cipher: Option<Box<Cipher>>,
     /// The bytes of an incomplete frame, or the rest after a walk has paused.
     carried: Vec<u8>,
     /// The walk has paused at [`OUTPUT_BYTES_MAX`].
@@ -132,7 +131,7 @@ pub(crate) struct FrameFilter {
     /// The commands of the proxy that the client may use.
     commands: Option<Arc<SessionCommands>>,
     /// The limits of the client; serverbound.
-    bounds: Option<Box<ClientBounds>>,
+    bounds: Option<ClientBounds>,
     /// Set if the player may be moved to another backend.
     record: Option<PlayerRecord>,
     /// Packets of the client may still be of the world of the backend before; only used
@@ -146,7 +145,7 @@ pub(crate) struct FrameFilter {
 
 /// An idle session has two of these.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<FrameFilter>() <= 136);
+const _: () = assert!(size_of::<FrameFilter>() <= 160);
 
 /// The part of a direction's state that only some sessions need.
 #[derive(Debug, Default)]
@@ -180,12 +179,17 @@ impl UnreadIds {
     const COUNT: u8 = 0x80;
 
     const fn has(self, id: u8) -> bool {
-        let [low, high] = self.bits;
-        match id {
-            0..64 => low >> id & 1 == 1,
-            64..Self::COUNT => high >> (id - 64) & 1 == 1,
-            _ => false,
-        }
+        has_id(self.bits, id)
+    }
+}
+
+/// Whether a set of ids of one byte has this one.
+const fn has_id(set: [u64; 2], id: u8) -> bool {
+    let [low, high] = set;
+    match id {
+        0..64 => low >> id & 1 == 1,
+        64..UnreadIds::COUNT => high >> (id - 64) & 1 == 1,
+        _ => false,
     }
 }
 
@@ -194,6 +198,8 @@ impl UnreadIds {
 pub(crate) struct FrameFilters {
     pub(crate) serverbound: Box<FrameFilter>,
     pub(crate) clientbound: Box<FrameFilter>,
+    /// Of the client's side, if that is encrypted.
+    pub(crate) ciphers: Option<Ciphers>,
 }
 
 impl FrameFilters {
@@ -230,18 +236,16 @@ impl FrameFilters {
 }
 
 impl FrameFilter {
-    /// A direction from client to backend. `cipher` decrypts what the client sends.
+    /// A direction from client to backend.
     pub(crate) fn serverbound(
         version: Version,
         from: Format,
         to: Receiver,
         state: State,
-        cipher: Option<Box<Cipher>>,
-        bounds: Box<ClientBounds>,
+        bounds: ClientBounds,
         outbox: Arc<Outbox>,
     ) -> Self {
         Self {
-            cipher,
             bounds: Some(bounds),
             ..Self::new(
                 Direction::Serverbound,
@@ -254,18 +258,16 @@ impl FrameFilter {
         }
     }
 
-    /// A direction from backend to client. `cipher` encrypts what the client gets.
+    /// A direction from backend to client.
     pub(crate) fn clientbound(
         version: Version,
         from: Format,
         to: Receiver,
         sent: SentState,
-        cipher: Option<Box<Cipher>>,
         edits: Edits,
         outbox: Arc<Outbox>,
     ) -> Self {
         Self {
-            cipher,
             edits,
             ..Self::new(Direction::Clientbound, version, from, to, sent, outbox)
         }
@@ -285,7 +287,6 @@ impl FrameFilter {
             from,
             to,
             sent,
-            cipher: None,
             carried: Vec::new(),
             has_paused: false,
             queries: None,
@@ -329,7 +330,6 @@ impl FrameFilter {
         };
         record.lose_backend();
         Some(Box::new(ClientInput {
-            cipher: self.cipher,
             carried: self.carried,
             state: self.sent.state,
             bounds,
@@ -425,30 +425,9 @@ impl FrameFilter {
         self.sent
     }
 
-    /// The cipher, and the format of the receiver.
-    pub(crate) fn into_receiver(self) -> (Option<Box<Cipher>>, Format) {
-        (self.cipher, self.to.format)
-    }
-
-    /// The cipher for bytes to the client; `None` if they are not encrypted.
-    pub(super) fn encryption(&mut self) -> Option<&mut Cipher> {
-        match self.direction {
-            Direction::Clientbound => self.cipher.as_deref_mut(),
-            Direction::Serverbound => None,
-        }
-    }
-
-    /// Takes that cipher, to be given back to [`put_encryption`](Self::put_encryption).
-    pub(super) fn take_encryption(&mut self) -> Option<Box<Cipher>> {
-        match self.direction {
-            Direction::Clientbound => self.cipher.take(),
-            Direction::Serverbound => None,
-        }
-    }
-
-    /// Takes it back.
-    pub(super) fn put_encryption(&mut self, cipher: Box<Cipher>) {
-        self.cipher = Some(cipher);
+    /// The format of the receiver.
+    pub(crate) fn receiver_format(&self) -> Format {
+        self.to.format
     }
 
     /// Whether the receiver can get play packets that its peer has not sent. It cannot
@@ -484,13 +463,6 @@ impl FrameFilter {
             record.shown(self.version, kind, fields);
         }
         Ok(())
-    }
-
-    /// Encrypts bytes for the client, in place, if the session is encrypted.
-    pub(super) fn encrypt(&mut self, bytes: &mut [u8]) {
-        if let Some(cipher) = self.encryption() {
-            cipher.encrypt(bytes);
-        }
     }
 
     fn packet_bytes_max(&self) -> usize {

@@ -5,7 +5,7 @@ use super::FramedError;
 use crate::forward::bounds::ClientBounds;
 use crate::forward::packets::SentState;
 use crate::forward::record::PlayerRecord;
-use crate::protocol::cipher::Cipher;
+use crate::protocol::cipher::Ciphers;
 use crate::protocol::codec::Format;
 use crate::protocol::packet::State;
 
@@ -16,8 +16,8 @@ pub(crate) struct ReturnedClient<S> {
     pub(crate) client: S,
     /// Bytes that the client has not accepted yet, encrypted.
     pub(crate) backlog: Vec<u8>,
-    /// Encrypts what follows the backlog.
-    pub(crate) cipher: Option<Box<Cipher>>,
+    /// Encrypt what follows the backlog, and decrypt what the client sends.
+    pub(crate) ciphers: Option<Ciphers>,
     /// The format of frames for the client.
     pub(crate) format: Format,
     /// What the client has been sent.
@@ -31,14 +31,12 @@ pub(crate) struct ReturnedClient<S> {
 /// What is needed to continue reading from a client after its backend is lost.
 #[derive(Debug)]
 pub(crate) struct ClientInput {
-    /// Decrypts the following bytes.
-    pub(crate) cipher: Option<Box<Cipher>>,
     /// The bytes of an incomplete frame, decrypted.
     pub(crate) carried: Vec<u8>,
     /// The state in which the client writes.
     pub(crate) state: State,
     /// Its limits.
-    pub(crate) bounds: Box<ClientBounds>,
+    pub(crate) bounds: ClientBounds,
     /// What was recorded of the player.
     pub(crate) record: PlayerRecord,
     /// The fields of the disconnect with which the backend has ended the session.

@@ -1,12 +1,22 @@
 use proptest::prelude::*;
 
-use super::trial::{Asked, PROTOCOL, SECRET, cut_any_bytes, filter, formats, queries, walked};
+use super::trial::{Asked, PROTOCOL, cut_any_bytes, filter, formats, queries, relayed};
 use super::*;
 use crate::forward::Wanted;
 use crate::forward::bounds::check_backend;
 use crate::forward::spare::SpareBuffers;
 use crate::protocol::frame::FrameError;
 use crate::protocol::packet::{Clientbound, Serverbound};
+
+/// What the receiver gets if a stream is read in pieces of these lengths.
+fn walked(
+    filter: FrameFilter,
+    asked: Option<&Asked>,
+    stream: &[u8],
+    cuts: &[usize],
+) -> (Vec<u8>, Option<FramedError>) {
+    relayed(filter, asked, stream, cuts, true)
+}
 
 fn id_of(kind: Clientbound, state: State) -> u8 {
     Version::of(PROTOCOL).unwrap().id(state, kind).unwrap()
@@ -37,14 +47,14 @@ fn packets(sizes: &[u16]) -> Vec<Vec<u8>> {
 
 proptest! {
     /// The receiver gets the same bytes however the stream is cut into reads: in all
-    /// formats, with and without encryption, and before a fault.
+    /// formats, with frames that pass without the filter, and before a fault.
     #[test]
     fn cuts_change_nothing(
         sizes in proptest::collection::vec(0_u16..3000, 1..12),
         cuts in proptest::collection::vec(1_usize..600, 1..12),
         from in 0_usize..4,
         to in 0_usize..4,
-        is_encrypted: bool,
+        skips_filter: bool,
         is_serverbound: bool,
         is_asked: bool,
         tail: Vec<u8>,
@@ -59,18 +69,15 @@ proptest! {
             zlib.write(&packet, from, &mut stream).unwrap();
         }
         stream.extend(tail);
-        if is_encrypted && is_serverbound {
-            Cipher::new(&SECRET).encrypt(&mut stream);
-        }
-        let walked = |cuts: &[usize]| {
-            let mut filter = filter(direction, from, to, is_encrypted);
+        let walked = |cuts: &[usize], skips_filter| {
+            let mut filter = filter(direction, from, to);
             let (queries, asked) = queries();
             filter.queries = is_asked.then_some(queries);
-            walked(filter, Some(&asked), &stream, cuts)
+            relayed(filter, Some(&asked), &stream, cuts, skips_filter)
         };
-        let whole = walked(&[stream.len()]);
-        prop_assert_eq!(&walked(&cuts), &whole);
-        prop_assert_eq!(&walked(&[1]), &whole);
+        let whole = walked(&[stream.len()], false);
+        prop_assert_eq!(&walked(&cuts, skips_filter), &whole);
+        prop_assert_eq!(&walked(&[1], skips_filter), &whole);
     }
 
     /// The same for bytes that need not be frames. Most are small, so that there are short
@@ -97,7 +104,7 @@ proptest! {
             true => Direction::Serverbound,
             false => Direction::Clientbound,
         };
-        let filter = filter(direction, formats()[from], formats()[to], false);
+        let filter = filter(direction, formats()[from], formats()[to]);
         walked(filter, None, &stream, &cuts);
     }
 }
@@ -151,7 +158,7 @@ fn a_cut_in_any_header_changes_nothing() {
             ] {
                 let walked = |cuts: &[usize]| {
                     let (queries, asked) = queries();
-                    let mut filter = filter(direction, from, to, false);
+                    let mut filter = filter(direction, from, to);
                     filter.queries = is_asked.then_some(queries);
                     walked(filter, Some(&asked), &stream, cuts)
                 };
@@ -235,8 +242,8 @@ proptest! {
             }
             stream.extend(wire);
         }
-        let (honest, _) = walked(filter(direction, from, to, false), None, &stream[..before], &[cut]);
-        let (written, _) = walked(filter(direction, from, to, false), None, &stream, &[cut]);
+        let (honest, _) = walked(filter(direction, from, to), None, &stream[..before], &[cut]);
+        let (written, _) = walked(filter(direction, from, to), None, &stream, &[cut]);
         prop_assert!(written.starts_with(&honest));
         prop_assert!(whole_frames(&written, to).len() >= whole_frames(&honest, to).len());
     }
@@ -266,7 +273,7 @@ fn lengths_over_the_limits_are_refused_at_once() {
         let lie = header(&[100, packet_bytes_max + 1]);
         for cut in 1..=lie.len() {
             let stream = [&[2, 0, 0x70][..], &lie].concat();
-            let filter = filter(direction, compressed, Format::Plain, false);
+            let filter = filter(direction, compressed, Format::Plain);
             let (written, fault) = walked(filter, None, &stream, &[3, cut]);
             assert_eq!(written, good);
             assert_eq!(fault, Some(too_big.clone().into()), "{direction:?}");
@@ -281,7 +288,7 @@ fn lengths_over_the_limits_are_refused_at_once() {
     for lie in [99, 101] {
         frame[1] = lie;
         let stream = [&[2, 0, 0x70][..], &frame].concat();
-        let filter = filter(Direction::Clientbound, compressed, Format::Plain, false);
+        let filter = filter(Direction::Clientbound, compressed, Format::Plain);
         let (written, fault) = walked(filter, None, &stream, &[stream.len()]);
         assert_eq!(written, good);
         assert_eq!(fault, Some(CodecError::BadCompression.into()));
@@ -294,7 +301,7 @@ fn lengths_over_the_limits_are_refused_at_once() {
 fn frames_before_a_fault_pass() {
     let start = id_of(Clientbound::StartConfiguration, State::Play);
     let stream = [1, start, 0];
-    let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain, false);
+    let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain);
     let mut output = Vec::new();
     let walked = filter.walk(
         &mut stream.clone(),
@@ -313,7 +320,7 @@ fn frames_before_a_fault_pass() {
 #[test]
 fn an_empty_frame_among_others_is_a_fault() {
     let stream = [&[1, 0x7C, 0, 1][..], &[0x7C; 300]].concat();
-    let filter = filter(Direction::Clientbound, Format::Plain, Format::Plain, false);
+    let filter = filter(Direction::Clientbound, Format::Plain, Format::Plain);
     let (passed, fault) = walked(filter, None, &stream, &[stream.len()]);
     assert_eq!(passed, [1, 0x7C]);
     let empty = CodecError::Frame(FrameError::Empty);
@@ -329,7 +336,7 @@ fn carried_frames_are_walked_at_once() {
         (Direction::Serverbound, false),
         (Direction::Clientbound, false),
     ] {
-        let mut filter = filter(direction, Format::Plain, Format::Plain, false);
+        let mut filter = filter(direction, Format::Plain, Format::Plain);
         let frames = [2, 0x70, 1].repeat(300);
         let (mut output, mut zlib) = (Vec::new(), Zlib::default());
         let mut spare = SpareBuffers::default();
@@ -355,7 +362,7 @@ fn carried_frames_are_walked_at_once() {
 /// nothing is kept.
 #[test]
 fn a_cancelled_query_keeps_nothing() {
-    let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
+    let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain);
     filter.queries = Some(queries().0);
     let (mut output, mut zlib) = (Vec::new(), Zlib::default());
     let mut spare = SpareBuffers::default();
@@ -374,7 +381,7 @@ fn a_packet_is_applied_once() {
     let version = Version::of(PROTOCOL).unwrap();
     let id = |kind: Serverbound| version.id(State::Play, kind).unwrap();
     let asked = |packet: &[u8]| {
-        let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
+        let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain);
         let requested = b"\x03a:b";
         check_backend(Clientbound::CookieRequest, requested, &filter.outbox).unwrap();
         filter.record = Some(PlayerRecord::default());
@@ -429,7 +436,7 @@ fn a_walk_pauses() {
     stream.extend(tail);
     assert!(stream.len() < 64 * 1024, "{}", stream.len());
     for first in [0, 1, 5000] {
-        let mut filter = filter(Direction::Serverbound, packed, Format::Plain, false);
+        let mut filter = filter(Direction::Serverbound, packed, Format::Plain);
         let (begin, rest) = stream.split_at(first);
         filter.carry(begin);
         let (mut buffer, mut walks, mut written) = (rest.to_vec(), 0, 0);
@@ -460,7 +467,7 @@ fn a_walk_pauses() {
 /// The bytes that are carried into a filter may hold more than one frame.
 #[test]
 fn carried_frames_pass_one_by_one() {
-    let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain, false);
+    let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain);
     filter.carry(&[2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C]);
     let mut output = Vec::new();
     let mut buffer = [3, 4, 1, 0x7C];
@@ -483,7 +490,7 @@ fn clients_are_held_to_their_state_and_rate() {
     let acknowledged = version
         .id(State::Play, Serverbound::ConfigurationAcknowledged)
         .unwrap();
-    let new = || filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
+    let new = || filter(Direction::Serverbound, Format::Plain, Format::Plain);
     let (written, fault) = walked(new(), None, &[1, acknowledged, 1, 0x00, 1, 0x70], &[100]);
     assert_eq!(written, [1, acknowledged, 1, 0x00]);
     let unexpected = FramedError::Unexpected {
@@ -507,7 +514,7 @@ fn clients_are_held_to_their_state_and_rate() {
 /// that no plugin wants. Each packet is counted once, even if it is in several groups.
 #[test]
 fn packets_are_asked_about_in_groups() {
-    let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
+    let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain);
     let (queries, asked) = queries();
     filter.queries = Some(Arc::clone(&queries));
     let (mut zlib, mut spare) = (Zlib::default(), SpareBuffers::default());

@@ -9,11 +9,9 @@ use crate::forward::bounds::ClientBounds;
 use crate::forward::packets::{Edits, SentState};
 use crate::forward::queries::{Decider, Decision, PacketGroup, PacketQueries, Wanted};
 use crate::forward::spare::SpareBuffers;
-use crate::protocol::cipher::Cipher;
 use crate::protocol::codec::{Format, Receiver, Zlib};
 use crate::protocol::packet::{State, Version};
 
-pub(super) const SECRET: [u8; 16] = [9; 16];
 /// 26.2, which has all packets that a walk reads.
 pub(super) const PROTOCOL: i32 = 776;
 
@@ -27,14 +25,8 @@ pub(super) fn formats() -> [Format; 4] {
     ]
 }
 
-pub(super) fn filter(
-    direction: Direction,
-    from: Format,
-    to: Format,
-    is_encrypted: bool,
-) -> FrameFilter {
+pub(super) fn filter(direction: Direction, from: Format, to: Format) -> FrameFilter {
     let version = Version::of(PROTOCOL).unwrap();
-    let cipher = is_encrypted.then(|| Box::new(Cipher::new(&SECRET)));
     let to = Receiver {
         format: to,
         strict: true,
@@ -46,12 +38,12 @@ pub(super) fn filter(
                 is_authenticated: true,
             };
             let sent = SentState::new(State::Play);
-            FrameFilter::clientbound(version, from, to, sent, cipher, edits, Arc::default())
+            FrameFilter::clientbound(version, from, to, sent, edits, Arc::default())
         }
         Direction::Serverbound => {
-            let bounds = Box::new(ClientBounds::new());
+            let bounds = ClientBounds::new();
             let (state, outbox) = (State::Play, Arc::default());
-            FrameFilter::serverbound(version, from, to, state, cipher, bounds, outbox)
+            FrameFilter::serverbound(version, from, to, state, bounds, outbox)
         }
     }
 }
@@ -109,12 +101,14 @@ impl Asked {
     }
 }
 
-/// What the receiver gets if a stream is read in pieces of these lengths.
-pub(super) fn walked(
+/// What the receiver gets if a stream is read in pieces of these lengths. As in a session,
+/// pieces that are nothing but unread frames pass without the filter, if `skips_filter`.
+pub(super) fn relayed(
     mut filter: FrameFilter,
     asked: Option<&Asked>,
     stream: &[u8],
     cuts: &[usize],
+    skips_filter: bool,
 ) -> (Vec<u8>, Option<FramedError>) {
     let (mut zlib, mut written) = (Zlib::default(), Vec::new());
     let mut cuts = cuts.iter().copied().cycle();
@@ -124,10 +118,15 @@ pub(super) fn walked(
         let (piece, more) = rest.split_at(length);
         rest = more;
         let mut buffer = piece.to_vec();
+        let unread = filter.unread_frames().filter(|_| skips_filter);
+        if unread.is_some_and(|unread| unread.are_all(&buffer)) {
+            written.extend(buffer);
+            continue;
+        }
         loop {
             let mut output = Vec::new();
-            let mut to_write = match filter.walk(
-                &mut buffer,
+            let to_write = match filter.walk(
+                &buffer,
                 &mut output,
                 &mut zlib,
                 &mut SpareBuffers::default(),
@@ -136,7 +135,6 @@ pub(super) fn walked(
                 Walked::Slice(range) => buffer[range].to_vec(),
                 Walked::Output => output,
             };
-            filter.encrypt(&mut to_write);
             written.extend(to_write);
             if let Some(fault) = filter.fault() {
                 return (written, Some(fault.clone()));
@@ -169,14 +167,15 @@ pub fn cut_any_bytes(input: &[u8]) {
         _ => Direction::Clientbound,
     };
     let format = |choice: &u8| formats()[usize::from(*choice) % formats().len()];
-    let walked = |cuts: &[usize]| {
-        let mut filter = filter(direction, format(from), format(to), kind & 2 != 0);
+    let walked = |cuts: &[usize], skips_filter| {
+        let mut filter = filter(direction, format(from), format(to));
         let (queries, asked) = queries();
         filter.queries = (kind & 4 != 0).then_some(queries);
-        walked(filter, Some(&asked), stream, cuts)
+        relayed(filter, Some(&asked), stream, cuts, skips_filter)
     };
-    let whole = walked(&[stream.len()]);
+    let whole = walked(&[stream.len()], false);
     let cuts = [first, second, third].map(|cut| usize::from(*cut));
-    assert_eq!(walked(&cuts), whole);
-    assert_eq!(walked(&[1]), whole);
+    assert_eq!(walked(&cuts, kind & 2 != 0), whole);
+    assert_eq!(walked(&[1], true), whole);
+    assert_eq!(walked(&[stream.len()], true), whole);
 }

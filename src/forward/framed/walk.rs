@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::packet::FrameAction;
-use super::{FrameFilter, FramedError, OUTPUT_BYTES_MAX};
+use super::{FrameFilter, FramedError, OUTPUT_BYTES_MAX, has_id};
 use crate::forward::Direction;
 use crate::forward::spare::SpareBuffers;
 use crate::protocol::codec::{self, CodecError, Format, Zlib};
@@ -21,8 +21,50 @@ pub(crate) enum Walked {
     Output,
 }
 
+/// The frames for the client that are written unchanged and that the proxy need not
+/// read: most of those that a backend sends.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::forward) struct UnreadFrames {
+    /// The ids of their packets, of one byte each.
+    ids: [u64; 2],
+    /// Whether they have the length of the packet before compression. It is zero in all of
+    /// them: an id can be read only in a packet that is not compressed.
+    is_compressed: bool,
+}
+
+impl UnreadFrames {
+    /// Whether these bytes are nothing but such frames, all of them whole.
+    pub(in crate::forward) fn are_all(&self, bytes: &[u8]) -> bool {
+        self.skip(bytes, 0) == bytes.len()
+    }
+
+    /// Skips such frames from `at` on. Returns the position of the first other frame. Frames
+    /// with a length of three bytes count as others.
+    fn skip(&self, buffer: &[u8], mut at: usize) -> usize {
+        loop {
+            let rest = buffer.get(at..).unwrap_or_default();
+            let (frame_bytes, length_bytes) = match *rest {
+                [length @ 1..0x80, ..] => (usize::from(length), 1),
+                [low @ 0x80..=0xFF, high @ 1..0x80, ..] => {
+                    (usize::from(low & 0x7F) | usize::from(high) << 7, 2)
+                }
+                _ => return at,
+            };
+            let end = length_bytes + frame_bytes;
+            let id = match (self.is_compressed, rest.get(length_bytes..end)) {
+                (false, Some([id, ..])) | (true, Some([0, id, ..])) => *id,
+                _ => return at,
+            };
+            if !has_id(self.ids, id) {
+                return at;
+            }
+            at += end;
+        }
+    }
+}
+
 impl FrameFilter {
-    /// Walks the bytes of one read. `output` must be empty; it holds the bytes to write
+    /// Walks the bytes of one read, decrypted. `output` must be empty; it holds the bytes to write
     /// if they are not a part of `buffer`.
     ///
     /// If there is a fault, the frames before it are still passed on, and
@@ -30,15 +72,11 @@ impl FrameFilter {
     /// sender's stream, not on how it was cut into reads.
     pub(in crate::forward) fn walk(
         &mut self,
-        buffer: &mut [u8],
+        buffer: &[u8],
         output: &mut Vec<u8>,
         zlib: &mut Zlib,
         spare: &mut SpareBuffers,
     ) -> Walked {
-        if let (Direction::Serverbound, Some(cipher)) = (self.direction, &mut self.cipher) {
-            cipher.decrypt(buffer);
-        }
-        let buffer = &*buffer;
         if std::mem::take(&mut self.has_paused) || self.carries_frame() {
             let mut paused = std::mem::take(&mut self.carried);
             paused.extend_from_slice(buffer);
@@ -203,38 +241,40 @@ impl FrameFilter {
         }
     }
 
-    /// Skips whole frames for the client that are written unchanged and unread, from `at`
-    /// on. Returns the position of the first other frame. Large and compressed frames are
-    /// left to the caller.
-    fn skip_unread(&mut self, buffer: &[u8], mut at: usize) -> usize {
+    /// Skips whole frames that are written unchanged and unread, from `at` on. Returns the
+    /// position of the first other frame.
+    fn skip_unread(&mut self, buffer: &[u8], at: usize) -> usize {
+        match self.next_unread_frames() {
+            Some(unread) => unread.skip(buffer, at),
+            None => at,
+        }
+    }
+
+    /// The frames that pass unchanged and unread, unless frames have decisions.
+    fn next_unread_frames(&mut self) -> Option<UnreadFrames> {
         let is_compressed = match (self.from, self.to.format) {
             (Format::Plain, Format::Plain) => false,
             (Format::Compressed { .. }, Format::Compressed { .. }) => true,
             (Format::Plain, Format::Compressed { .. })
-            | (Format::Compressed { .. }, Format::Plain) => return at,
+            | (Format::Compressed { .. }, Format::Plain) => return None,
         };
         if self.direction == Direction::Serverbound || self.has_decisions() {
-            return at;
+            return None;
         }
-        let unread = self.unread_ids();
-        loop {
-            let rest = buffer.get(at..).unwrap_or_default();
-            let (frame_bytes, length_bytes) = match *rest {
-                [length @ 1..0x80, ..] => (usize::from(length), 1),
-                [low @ 0x80..=0xFF, high @ 1..0x80, ..] => {
-                    (usize::from(low & 0x7F) | usize::from(high) << 7, 2)
-                }
-                _ => return at,
-            };
-            let end = length_bytes + frame_bytes;
-            let id = match (is_compressed, rest.get(length_bytes..end)) {
-                (false, Some([id, ..])) | (true, Some([0, id, ..])) => *id,
-                _ => return at,
-            };
-            if !unread.has(id) {
-                return at;
-            }
-            at += end;
+        Some(UnreadFrames {
+            ids: self.unread_ids().bits,
+            is_compressed,
+        })
+    }
+
+    /// The frames that pass unchanged and unread. If a read returns nothing else, the
+    /// bytes can be written without a walk. `None` if a walk has to continue first with
+    /// what is carried.
+    pub(in crate::forward) fn unread_frames(&mut self) -> Option<UnreadFrames> {
+        let has_more = !self.carried.is_empty() || self.has_paused || self.awaits_decision;
+        match has_more || self.fault().is_some() || self.is_kicked() {
+            true => None,
+            false => self.next_unread_frames(),
         }
     }
 

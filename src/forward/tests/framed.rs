@@ -33,20 +33,14 @@ impl FramedRig {
         let of_backend = Arc::clone(&outbox);
         let edits = Edits::default();
         let clientbound =
-            FrameFilter::clientbound(version, Format::Plain, to, sent, None, edits, of_backend);
-        let (of_client, its) = (Box::new(ClientBounds::new()), Arc::clone(&outbox));
-        let serverbound = FrameFilter::serverbound(
-            version,
-            Format::Plain,
-            to,
-            State::Play,
-            None,
-            of_client,
-            its,
-        );
+            FrameFilter::clientbound(version, Format::Plain, to, sent, edits, of_backend);
+        let (of_client, its) = (ClientBounds::new(), Arc::clone(&outbox));
+        let serverbound =
+            FrameFilter::serverbound(version, Format::Plain, to, State::Play, of_client, its);
         let filters = FrameFilters {
             serverbound: Box::new(serverbound),
             clientbound: Box::new(clientbound),
+            ciphers: None,
         };
         let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
         let forwarder = reactor

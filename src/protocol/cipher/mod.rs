@@ -66,6 +66,29 @@ pub struct Cipher {
     register: Block,
 }
 
+/// Both directions of an encrypted connection.
+#[derive(Debug)]
+pub(crate) struct Ciphers {
+    pub(crate) encrypt: Cipher,
+    pub(crate) decrypt: Cipher,
+}
+
+impl Ciphers {
+    /// The state at the first byte of both streams.
+    pub(crate) fn new(secret: &[u8; SECRET_BYTES]) -> Self {
+        let cipher = Cipher::new(secret);
+        Self {
+            encrypt: cipher.clone(),
+            decrypt: cipher,
+        }
+    }
+
+    /// The cipher that encrypts, and the one that decrypts.
+    pub(crate) fn into_parts(self) -> (Cipher, Cipher) {
+        (self.encrypt, self.decrypt)
+    }
+}
+
 /// The round keys, in the form for this CPU.
 enum Keys {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
