@@ -161,6 +161,39 @@ pub(crate) enum Allowed {
     Drop,
 }
 
+/// What is counted ahead of small packets of a client, so that its limits are not looked
+/// at for each: about as much as a player sends in three seconds.
+const PREPAID: Prepaid = Prepaid {
+    packets: 64,
+    bytes: 4096,
+};
+
+/// Packets, and bytes before compression, that a client may send because they are counted
+/// already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prepaid {
+    packets: u16,
+    bytes: u16,
+}
+
+impl Prepaid {
+    /// Uses that much of it. False if there is less; then nothing is used.
+    pub(crate) fn use_up(&mut self, packets: usize, bytes: usize) -> bool {
+        let rest = |left: u16, count: usize| left.checked_sub(u16::try_from(count).ok()?);
+        match (rest(self.packets, packets), rest(self.bytes, bytes)) {
+            (Some(packets), Some(bytes)) => {
+                *self = Self { packets, bytes };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn counts(self) -> [u64; 2] {
+        [self.packets.into(), self.bytes.into()]
+    }
+}
+
 /// The limits for what a client sends.
 #[derive(Debug)]
 pub(crate) struct ClientBounds {
@@ -211,6 +244,16 @@ impl ClientBounds {
                 _ => "bytes a second",
             },
         })
+    }
+
+    /// Counts some packets ahead. `None` if fewer are left.
+    pub(crate) fn prepay(&mut self) -> Option<Prepaid> {
+        self.left.take_of_rest(PREPAID.counts()).then_some(PREPAID)
+    }
+
+    /// Takes back what was counted ahead and is not used.
+    pub(crate) fn refund(&mut self, prepaid: Prepaid) {
+        self.left.give_back(prepaid.counts());
     }
 
     /// Whether [`check`](Self::check) reads packets of this kind.

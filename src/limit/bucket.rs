@@ -71,6 +71,32 @@ impl<const RATES: usize> Amounts<RATES> {
     }
 }
 
+impl<const RATES: usize> Amounts<RATES> {
+    /// Takes a count of each, of what was left at the last call of [`take`](Self::take).
+    /// False if less of one was left; then nothing is taken.
+    pub(crate) fn take_of_rest(&mut self, counts: [u64; RATES]) -> bool {
+        let thousandths = counts.map(|count| count.saturating_mul(1000));
+        let has_all = self
+            .left
+            .iter()
+            .zip(thousandths)
+            .all(|(left, count)| *left >= count);
+        if has_all {
+            for (left, count) in self.left.iter_mut().zip(thousandths) {
+                *left -= count;
+            }
+        }
+        has_all
+    }
+
+    /// Gives back what was taken and not used.
+    pub(crate) fn give_back(&mut self, counts: [u64; RATES]) {
+        for (left, count) in self.left.iter_mut().zip(counts) {
+            *left = left.saturating_add(count.saturating_mul(1000));
+        }
+    }
+}
+
 /// The remaining amount of one rate, which refills with time.
 #[derive(Debug)]
 pub(crate) struct Bucket {
@@ -128,5 +154,22 @@ mod tests {
         assert!(amounts.take(&rates, [0, 50], later).is_ok());
         let exceeded = amounts.take(&rates, [0, 1], later).unwrap_err();
         assert_eq!(exceeded.per_second(), 1000);
+    }
+
+    /// What was taken ahead and is given back can be taken again, and no more than that.
+    #[test]
+    fn a_part_can_be_given_back() {
+        let rates = [
+            Rate::new(10, Duration::from_secs(1)),
+            Rate::new(100, Duration::from_secs(1)),
+        ];
+        let begin = Instant::now();
+        let mut amounts = Amounts::full(&rates, begin);
+        assert!(!amounts.take_of_rest([1, 101]));
+        assert!(amounts.take_of_rest([10, 50]));
+        assert!(!amounts.take_of_rest([1, 0]));
+        amounts.give_back([4, 20]);
+        assert!(amounts.take(&rates, [4, 70], begin).is_ok());
+        assert!(amounts.take(&rates, [1, 0], begin).is_err());
     }
 }

@@ -304,7 +304,7 @@ fn frames_before_a_fault_pass() {
     let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain);
     let mut output = Vec::new();
     let walked = filter.walk(
-        &mut stream.clone(),
+        &stream.clone(),
         &mut output,
         &mut Zlib::default(),
         &mut SpareBuffers::default(),
@@ -342,18 +342,18 @@ fn carried_frames_are_walked_at_once() {
         let mut spare = SpareBuffers::default();
         if is_cancelled {
             filter.queries = Some(queries().0);
-            let mut read = frames.clone();
-            let walked = filter.walk(&mut read, &mut output, &mut zlib, &mut spare);
+            let read = frames.clone();
+            let walked = filter.walk(&read, &mut output, &mut zlib, &mut spare);
             assert!(walked == Walked::Nothing && filter.awaits_decision());
             filter.cancel_queries();
         } else {
             filter.carry(&frames);
         }
-        filter.walk(&mut [2, 0x70], &mut output, &mut zlib, &mut spare);
+        filter.walk(&[2, 0x70], &mut output, &mut zlib, &mut spare);
         assert_eq!(output, frames, "{direction:?}");
         assert_eq!(filter.carried, [2, 0x70]);
         output.clear();
-        filter.walk(&mut [2], &mut output, &mut zlib, &mut spare);
+        filter.walk(&[2], &mut output, &mut zlib, &mut spare);
         assert_eq!(output, [2, 0x70, 2]);
     }
 }
@@ -366,10 +366,10 @@ fn a_cancelled_query_keeps_nothing() {
     filter.queries = Some(queries().0);
     let (mut output, mut zlib) = (Vec::new(), Zlib::default());
     let mut spare = SpareBuffers::default();
-    let walked = filter.walk(&mut [2, 0x70, 1], &mut output, &mut zlib, &mut spare);
+    let walked = filter.walk(&[2, 0x70, 1], &mut output, &mut zlib, &mut spare);
     assert!(walked == Walked::Nothing && filter.awaits_decision());
     filter.cancel_queries();
-    filter.walk(&mut [2, 0x70, 2], &mut output, &mut zlib, &mut spare);
+    filter.walk(&[2, 0x70, 2], &mut output, &mut zlib, &mut spare);
     assert!(!filter.awaits_decision() && filter.carried.is_empty());
     assert_eq!(output, [2, 0x70, 1, 2, 0x70, 2]);
 }
@@ -391,9 +391,9 @@ fn a_packet_is_applied_once() {
         let queries = PacketQueries::new(wanted, decider, Arc::default());
         filter.queries = Some(Arc::new(queries));
         let length = u8::try_from(packet.len()).unwrap();
-        let mut read = [&[length], packet, &[2, 0x70]].concat();
+        let read = [&[length], packet, &[2, 0x70]].concat();
         let (mut output, mut spare) = (Vec::new(), SpareBuffers::default());
-        let walked = filter.walk(&mut read, &mut output, &mut Zlib::default(), &mut spare);
+        let walked = filter.walk(&read, &mut output, &mut Zlib::default(), &mut spare);
         assert!(walked == Walked::Nothing && filter.awaits_decision());
         filter
     };
@@ -410,12 +410,7 @@ fn a_packet_is_applied_once() {
         filter.carried.truncate(1 + packet.len());
         filter.cancel_queries();
         let (mut output, mut spare) = (Vec::new(), SpareBuffers::default());
-        filter.walk(
-            &mut [1, next],
-            &mut output,
-            &mut Zlib::default(),
-            &mut spare,
-        );
+        filter.walk(&[1, next], &mut output, &mut Zlib::default(), &mut spare);
         assert_eq!(filter.fault(), None, "{packet:02x?}");
     }
 }
@@ -443,7 +438,7 @@ fn a_walk_pauses() {
         loop {
             let mut output = Vec::new();
             let walked = filter.walk(
-                &mut buffer,
+                &buffer,
                 &mut output,
                 &mut zlib,
                 &mut SpareBuffers::default(),
@@ -470,9 +465,9 @@ fn carried_frames_pass_one_by_one() {
     let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain);
     filter.carry(&[2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C]);
     let mut output = Vec::new();
-    let mut buffer = [3, 4, 1, 0x7C];
+    let buffer = [3, 4, 1, 0x7C];
     let walked = filter.walk(
-        &mut buffer,
+        &buffer,
         &mut output,
         &mut Zlib::default(),
         &mut SpareBuffers::default(),
@@ -520,7 +515,7 @@ fn packets_are_asked_about_in_groups() {
     let (mut zlib, mut spare) = (Zlib::default(), SpareBuffers::default());
     let mut walk = |filter: &mut FrameFilter, bytes: &[u8]| {
         let mut output = Vec::new();
-        filter.walk(&mut bytes.to_vec(), &mut output, &mut zlib, &mut spare);
+        filter.walk(bytes, &mut output, &mut zlib, &mut spare);
         output
     };
     let numbers = || {

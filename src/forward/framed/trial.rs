@@ -118,10 +118,18 @@ pub(super) fn relayed(
         let (piece, more) = rest.split_at(length);
         rest = more;
         let mut buffer = piece.to_vec();
-        let unread = filter.unread_frames().filter(|_| skips_filter);
-        if unread.is_some_and(|unread| unread.are_all(&buffer)) {
-            written.extend(buffer);
-            continue;
+        let unread = if skips_filter {
+            filter.unread_frames()
+        } else {
+            None
+        };
+        if let Some(mut unread) = unread {
+            let passes = unread.pass_all(&buffer);
+            filter.end_unread(&unread);
+            if passes {
+                written.extend(buffer);
+                continue;
+            }
         }
         loop {
             let mut output = Vec::new();

@@ -6,9 +6,11 @@ use std::ops::Range;
 use super::packet::FrameAction;
 use super::{FrameFilter, FramedError, OUTPUT_BYTES_MAX, has_id};
 use crate::forward::Direction;
+use crate::forward::bounds::Prepaid;
 use crate::forward::spare::SpareBuffers;
 use crate::protocol::codec::{self, CodecError, Format, Zlib};
 use crate::protocol::frame::{self, FRAME_BYTES_MAX, FRAME_LENGTH_BYTES_MAX};
+use crate::protocol::packet::State;
 
 /// Where the bytes to write are after a walk over one read.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,8 +23,8 @@ pub(crate) enum Walked {
     Output,
 }
 
-/// The frames for the client that are written unchanged and that the proxy need not
-/// read: most of those that a backend sends.
+/// The frames that are written unchanged and that the proxy need not read: most of those
+/// in play.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::forward) struct UnreadFrames {
     /// The ids of their packets, of one byte each.
@@ -30,35 +32,56 @@ pub(in crate::forward) struct UnreadFrames {
     /// Whether they have the length of the packet before compression. It is zero in all of
     /// them: an id can be read only in a packet that is not compressed.
     is_compressed: bool,
+    /// How many of them may pass, if they are a client's.
+    prepaid: Option<Prepaid>,
+}
+
+/// Frames that were skipped.
+#[derive(Debug, Clone, Copy, Default)]
+struct Skipped {
+    /// Where they end.
+    end: usize,
+    packets: usize,
+    packet_bytes: usize,
 }
 
 impl UnreadFrames {
-    /// Whether these bytes are nothing but such frames, all of them whole.
-    pub(in crate::forward) fn are_all(&self, bytes: &[u8]) -> bool {
-        self.skip(bytes, 0) == bytes.len()
+    /// Whether these bytes are nothing but such frames, all of them whole, and may pass.
+    /// Then they count as passed.
+    pub(in crate::forward) fn pass_all(&mut self, bytes: &[u8]) -> bool {
+        let skipped = self.skip(bytes, 0);
+        let may_pass =
+            |prepaid: &mut Prepaid| prepaid.use_up(skipped.packets, skipped.packet_bytes);
+        skipped.end == bytes.len() && self.prepaid.as_mut().is_none_or(may_pass)
     }
 
-    /// Skips such frames from `at` on. Returns the position of the first other frame. Frames
-    /// with a length of three bytes count as others.
-    fn skip(&self, buffer: &[u8], mut at: usize) -> usize {
+    /// Skips such frames from `at` on. Frames with a length of three bytes count as others.
+    fn skip(&self, buffer: &[u8], at: usize) -> Skipped {
+        let mut skipped = Skipped {
+            end: at,
+            ..Skipped::default()
+        };
         loop {
+            let at = skipped.end;
             let rest = buffer.get(at..).unwrap_or_default();
             let (frame_bytes, length_bytes) = match *rest {
                 [length @ 1..0x80, ..] => (usize::from(length), 1),
                 [low @ 0x80..=0xFF, high @ 1..0x80, ..] => {
                     (usize::from(low & 0x7F) | usize::from(high) << 7, 2)
                 }
-                _ => return at,
+                _ => return skipped,
             };
             let end = length_bytes + frame_bytes;
             let id = match (self.is_compressed, rest.get(length_bytes..end)) {
                 (false, Some([id, ..])) | (true, Some([0, id, ..])) => *id,
-                _ => return at,
+                _ => return skipped,
             };
             if !has_id(self.ids, id) {
-                return at;
+                return skipped;
             }
-            at += end;
+            skipped.end += end;
+            skipped.packets += 1;
+            skipped.packet_bytes += frame_bytes - usize::from(self.is_compressed);
         }
     }
 }
@@ -241,12 +264,12 @@ impl FrameFilter {
         }
     }
 
-    /// Skips whole frames that are written unchanged and unread, from `at` on. Returns the
-    /// position of the first other frame.
+    /// Skips whole frames for the client that are written unchanged and unread, from `at`
+    /// on. Returns the position of the first other frame.
     fn skip_unread(&mut self, buffer: &[u8], at: usize) -> usize {
-        match self.next_unread_frames() {
-            Some(unread) => unread.skip(buffer, at),
-            None => at,
+        match (self.direction, self.next_unread_frames()) {
+            (Direction::Clientbound, Some(unread)) => unread.skip(buffer, at).end,
+            _ => at,
         }
     }
 
@@ -258,23 +281,36 @@ impl FrameFilter {
             (Format::Plain, Format::Compressed { .. })
             | (Format::Compressed { .. }, Format::Plain) => return None,
         };
-        if self.direction == Direction::Serverbound || self.has_decisions() {
-            return None;
-        }
-        Some(UnreadFrames {
+        (!self.has_decisions()).then(|| UnreadFrames {
             ids: self.unread_ids().bits,
             is_compressed,
+            prepaid: None,
         })
     }
 
     /// The frames that pass unchanged and unread. If a read returns nothing else, the
     /// bytes can be written without a walk. `None` if a walk has to continue first with
-    /// what is carried.
+    /// what is carried. To be given back to [`end_unread`](Self::end_unread) before anything
+    /// else is done with the filter.
     pub(in crate::forward) fn unread_frames(&mut self) -> Option<UnreadFrames> {
         let has_more = !self.carried.is_empty() || self.has_paused || self.awaits_decision;
-        match has_more || self.fault().is_some() || self.is_kicked() {
-            true => None,
-            false => self.next_unread_frames(),
+        let has_ended = self.fault().is_some() || self.is_kicked();
+        // Outside of play a client may not send packets with just any id.
+        let is_checked = self.bounds.is_some() && self.sent.state != State::Play;
+        if has_more || has_ended || is_checked || self.is_entering {
+            return None;
+        }
+        let mut unread = self.next_unread_frames()?;
+        if let Some(bounds) = &mut self.bounds {
+            unread.prepaid = Some(bounds.prepay()?);
+        }
+        Some(unread)
+    }
+
+    /// Takes that back, with what was counted ahead.
+    pub(in crate::forward) fn end_unread(&mut self, unread: &UnreadFrames) {
+        if let (Some(bounds), Some(prepaid)) = (&mut self.bounds, unread.prepaid) {
+            bounds.refund(prepaid);
         }
     }
 

@@ -28,7 +28,8 @@ pub(super) struct Framed {
     filter: Option<Box<FrameFilter>>,
     /// Decrypts what the client sends, or encrypts what it gets.
     cipher: Option<Cipher>,
-    /// The frames that pass without the filter, as long as it has nothing else to do.
+    /// The frames that pass without the filter, as long as it has nothing else to do. `None`
+    /// while the filter is used.
     unread: Option<UnreadFrames>,
     unhandled: Unhandled,
     /// Each frame waits for a decision.
@@ -69,6 +70,15 @@ impl Framed {
         };
         framed.put(filter);
         framed
+    }
+
+    /// Takes the filter out, to use it.
+    fn take(&mut self) -> Option<Box<FrameFilter>> {
+        let mut filter = self.filter.take()?;
+        if let Some(unread) = self.unread.take() {
+            filter.end_unread(&unread);
+        }
+        Some(filter)
     }
 
     /// Takes the filter back after it was used.
@@ -132,13 +142,13 @@ impl Lane {
 
     /// Takes a direction with frames apart.
     pub(in crate::forward) fn into_rest(self) -> Option<Rest> {
-        let Way::Framed(Framed { filter, cipher, .. }) = self.way else {
+        let Way::Framed(mut framed) = self.way else {
             return None;
         };
         let mut rest = Rest {
             backlog: Vec::new(),
-            filter: *filter?,
-            cipher,
+            filter: *framed.take()?,
+            cipher: framed.cipher,
         };
         let mut encrypt = |bytes: &mut [u8]| {
             if let Some(cipher) = &mut rest.cipher {
@@ -183,7 +193,7 @@ impl Lane {
 
     /// Lets `f` use the filter. `None` if there is none.
     fn with_filter<T>(&mut self, f: impl FnOnce(&mut Self, &mut FrameFilter) -> T) -> Option<T> {
-        let mut filter = self.frames_mut()?.filter.take()?;
+        let mut filter = self.frames_mut()?.take()?;
         let result = f(self, &mut filter);
         self.frames_mut()?.put(filter);
         Some(result)
@@ -377,8 +387,9 @@ impl Lane {
         } = buffers;
         let read = buffer.get_mut(..bytes).unwrap_or_default();
         self.decrypt(read);
-        let unread = self.frames().and_then(|framed| framed.unread);
-        if !self.is_holding() && unread.is_some_and(|unread| unread.are_all(read)) {
+        let is_holding = self.is_holding();
+        let unread = self.frames_mut().and_then(|framed| framed.unread.as_mut());
+        if !is_holding && unread.is_some_and(|unread| unread.pass_all(read)) {
             return self.write_frames(read, destination, counters, spare, *driver_encrypts);
         }
         self.pass_frames(bytes, destination, counters, buffers)

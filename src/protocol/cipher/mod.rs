@@ -68,14 +68,17 @@ pub struct Cipher {
 
 /// Both directions of an encrypted connection.
 #[derive(Debug)]
-pub(crate) struct Ciphers {
-    pub(crate) encrypt: Cipher,
-    pub(crate) decrypt: Cipher,
+pub struct Ciphers {
+    /// Encrypts what is sent.
+    pub encrypt: Cipher,
+    /// Decrypts what is received.
+    pub decrypt: Cipher,
 }
 
 impl Ciphers {
     /// The state at the first byte of both streams.
-    pub(crate) fn new(secret: &[u8; SECRET_BYTES]) -> Self {
+    #[must_use]
+    pub fn new(secret: &[u8; SECRET_BYTES]) -> Self {
         let cipher = Cipher::new(secret);
         Self {
             encrypt: cipher.clone(),
@@ -84,7 +87,8 @@ impl Ciphers {
     }
 
     /// The cipher that encrypts, and the one that decrypts.
-    pub(crate) fn into_parts(self) -> (Cipher, Cipher) {
+    #[must_use]
+    pub fn into_parts(self) -> (Cipher, Cipher) {
         (self.encrypt, self.decrypt)
     }
 }
