@@ -34,7 +34,7 @@ use super::queries::{Decider, Decision, PacketGroup, PacketQueries, Wanted};
 use super::reactor::Reactor;
 use super::record::PlayerRecord;
 use super::{Counters, Direction, End, Limits, Outbox, Outcome, Session, Side};
-use crate::protocol::cipher::Cipher;
+use crate::protocol::cipher::{Cipher, Ciphers};
 use crate::protocol::codec::{
     self, CLIENTBOUND_PACKET_BYTES_MAX, Format, Receiver, SERVERBOUND_PACKET_BYTES_MAX, Zlib,
 };
@@ -433,8 +433,7 @@ type Returned = ReturnedClient<std::net::TcpStream>;
 /// The player's connection between two servers.
 struct Between {
     socket: TcpStream,
-    decrypts: Option<Box<Cipher>>,
-    encrypts: Option<Box<Cipher>>,
+    ciphers: Option<Ciphers>,
     carried: Vec<u8>,
     sent: SentState,
 }
@@ -476,8 +475,7 @@ impl Plan {
                 self.of_player,
                 receiver(server.format),
                 State::Play,
-                between.decrypts.take(),
-                Box::new(ClientBounds::new()),
+                ClientBounds::new(),
                 Arc::clone(&outbox),
             )),
             clientbound: Box::new(FrameFilter::clientbound(
@@ -485,10 +483,10 @@ impl Plan {
                 server.format,
                 receiver(self.of_player),
                 between.sent,
-                between.encrypts.take(),
                 Edits::default(),
                 outbox,
             )),
+            ciphers: between.ciphers.take(),
         };
         filters.serverbound.carry(&between.carried);
         filters.set_record(&PlayerRecord::default());
@@ -519,8 +517,7 @@ impl Plan {
         };
         let mut between = Some(Between {
             socket: client,
-            decrypts: self.cipher().map(Box::new),
-            encrypts: self.cipher().map(Box::new),
+            ciphers: self.is_encrypted.then(|| Ciphers::new(&SECRET)),
             carried: Vec::new(),
             sent: SentState::new(State::Play),
         });
@@ -570,7 +567,7 @@ impl Plan {
         let Returned {
             client,
             backlog: mut bytes,
-            mut cipher,
+            mut ciphers,
             format,
             sent,
             input,
@@ -580,8 +577,8 @@ impl Plan {
         let mut mark = Vec::new();
         let packet = [MARK, u8::try_from(number).unwrap()];
         Zlib::default().write(&packet, format, &mut mark).unwrap();
-        if let Some(cipher) = &mut cipher {
-            cipher.encrypt(&mut mark);
+        if let Some(ciphers) = &mut ciphers {
+            ciphers.encrypt.encrypt(&mut mark);
         }
         bytes.extend(mark);
         let mut socket = TcpStream::from_std(client).unwrap();
@@ -604,8 +601,7 @@ impl Plan {
         input.carried.drain(..at);
         let between = Between {
             socket,
-            decrypts: input.cipher,
-            encrypts: cipher,
+            ciphers,
             carried: input.carried,
             sent,
         };
