@@ -79,6 +79,11 @@ pub(crate) async fn serve(
     let addresses: Vec<_> = listeners.iter().map(|(_, address)| *address).collect();
     // Before the first client, since a server may have one of these addresses.
     proxy.upstream.listens_at(own_addresses(&listeners));
+    let (stop, roster) = (proxy.shutdown.stop.clone(), Arc::clone(&proxy.roster));
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        roster.stop_all();
+    });
     for (listener, address) in listeners {
         tokio::spawn(listener::accept(listener, address, Arc::clone(&proxy)));
         info!(%address, "listening");

@@ -153,7 +153,6 @@ impl BridgeSession {
         let rules = Rules {
             keepalive: self.server.proxy.keepalive,
             limits,
-            stop: proxy.shutdown.stop.clone(),
         };
         playing.play(&proxy.forwarders, rules)
     }

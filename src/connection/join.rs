@@ -205,12 +205,12 @@ impl RelaySession {
             keepalive: self.server.proxy.keepalive,
             limits: self.server.config.timeouts.session,
             counters: self.counters,
-            stop: proxy.shutdown.stop.child_token(),
         };
+        let stop = proxy.shutdown.stop.child_token();
         let held = (self.connection, self.slot);
         proxy
             .forwarders
-            .forward(self.relay, session)
+            .forward(self.relay, session, stop)
             .inspect(move |_| drop(held))
     }
 }

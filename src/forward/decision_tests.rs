@@ -216,7 +216,7 @@ async fn a_relay_thread_does_not_wait_for_a_decision() {
     let (mut player, mut server, session, mut filters) = framed(Format::Plain, Some(cipher)).await;
     let (queries, later) = queries(filters.outbox());
     filters.set_queries(&queries);
-    let stop = session.stop.clone();
+    let outbox = Arc::clone(filters.outbox());
     let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
     let forwarder = reactor.forwarder(Method::Copy);
     let forwarder = forwarder.with_handover_delay(Duration::ZERO);
@@ -238,7 +238,7 @@ async fn a_relay_thread_does_not_wait_for_a_decision() {
     Cipher::new(&SECRET).decrypt(&mut received);
     assert_eq!(received, before);
     blocking_until("the plugins to begin", || *later.begun.lock().unwrap() == 1);
-    stop.cancel();
+    outbox.stop();
     let (outcome, _) = timeout(PATIENCE, relay).await.unwrap().unwrap();
     assert_eq!(outcome.end, End::Stopped);
     assert_eq!(outcome.clientbound_bytes, before.len() as u64);

@@ -15,7 +15,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::bounds::ClientBounds;
 use super::exchange::{Exchange, Ready};
@@ -79,7 +78,6 @@ pub(super) async fn framed(
             half_close: PATIENCE,
         },
         counters: Arc::new(Counters::default()),
-        stop: CancellationToken::new(),
     };
     let version = Version::of(340).unwrap();
     let receiver = Receiver {
@@ -144,7 +142,7 @@ async fn each_player_gets_his_own_bytes() {
     let fast_ones_are_done = Arc::new(Barrier::new(usize::from(PLAYERS)));
     for number in 0..PLAYERS {
         let (mut player, mut server, session, filters) = encrypted(number).await;
-        let stop = session.stop.clone();
+        let outbox = Arc::clone(filters.outbox());
         let relay: JoinHandle<Result> = tokio::spawn({
             let forwarder = forwarder.clone();
             async move { forwarder.forward_framed(session, filters).await }
@@ -175,7 +173,7 @@ async fn each_player_gets_his_own_bytes() {
             if !is_slow {
                 all_fast.wait().await;
             }
-            stop.cancel();
+            outbox.stop();
             let (outcome, returned) = timeout(PATIENCE, relay).await.unwrap().unwrap();
             assert_eq!(outcome.end, End::Stopped);
             assert_eq!(outcome.clientbound_bytes, stream.len() as u64);
@@ -211,7 +209,7 @@ async fn a_panic_ends_its_own_session_alone() {
     let mut before = None;
     for count in 2..4 {
         let (mut player, mut server, session, filters) = encrypted(7).await;
-        let stop = session.stop.clone();
+        let outbox = Arc::clone(filters.outbox());
         let relay = tokio::spawn(forwarder.forward_framed(session, filters));
         let (_failing, mut its_server, session, mut filters) = encrypted(8).await;
         filters.clientbound.set_listener(Some(Arc::new(Fails)));
@@ -229,9 +227,9 @@ async fn a_panic_ends_its_own_session_alone() {
         Cipher::new(&secret(7)).decrypt(&mut received);
         assert!(received == stream);
         // The one before has gone on as well.
-        let this = (stop, relay, player, server);
-        if let Some((stop, relay, _player, _server)) = before.replace(this) {
-            stop.cancel();
+        let this = (outbox, relay, player, server);
+        if let Some((outbox, relay, _player, _server)) = before.replace(this) {
+            outbox.stop();
             let (outcome, returned): Result = timeout(PATIENCE, relay).await.unwrap().unwrap();
             assert_eq!(outcome.clientbound_bytes, stream.len() as u64);
             assert!(returned.is_some());

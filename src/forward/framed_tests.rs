@@ -13,7 +13,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::bounds::ClientBounds;
 use super::encryption_tests::connected;
@@ -194,14 +193,14 @@ struct Running {
     server: Peer,
     relay: JoinHandle<Relayed>,
     counters: Arc<Counters>,
-    stop: CancellationToken,
+    outbox: Arc<Outbox>,
 }
 
 impl Kind {
     async fn start(self, limits: Limits) -> Running {
         let (player, client) = connected().await;
         let (backend, server) = connected().await;
-        let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
+        let counters = Arc::new(Counters::default());
         let session = Session {
             client,
             backend,
@@ -212,9 +211,9 @@ impl Kind {
             },
             limits,
             counters: Arc::clone(&counters),
-            stop: stop.clone(),
         };
         let filters = self.filters();
+        let outbox = Arc::clone(filters.outbox());
         let forwarder = Reactor::start(NonZeroUsize::MIN)
             .unwrap()
             .forwarder(Method::Copy)
@@ -224,7 +223,7 @@ impl Kind {
             server: Peer::new(server, self.backend, false),
             relay: tokio::spawn(forwarder.forward_framed(session, filters)),
             counters,
-            stop,
+            outbox,
         }
     }
 
@@ -319,7 +318,7 @@ async fn packets_arrive_and_are_counted() {
             running.exchange().await;
             running.until_counted().await;
         }
-        running.stop.cancel();
+        running.outbox.stop();
         let (outcome, _) = Running::end(running.relay).await;
         assert_eq!(outcome.end, End::Stopped, "{kind:?}");
         assert_eq!(outcome.clientbound_bytes, running.player.received_bytes);
@@ -366,13 +365,13 @@ async fn unread_bytes_of_a_client_are_bounded_and_encrypted_once() {
             mut server,
             relay,
             counters,
-            stop,
+            outbox,
         } = kind.start(NO_LIMITS).await;
         let bytes = server.frames(&flood);
         // It is not taken: the relay ends first.
         let writer = tokio::spawn(async move { server.socket.write_all(&bytes).await });
         until_sent(&counters, 1000).await;
-        stop.cancel();
+        outbox.stop();
         let (outcome, returned) = Running::end(relay).await;
         assert_eq!(outcome.end, End::Stopped, "{kind:?}");
         assert!(writer.await.unwrap().is_err(), "{kind:?}");

@@ -274,9 +274,6 @@ pub struct Session {
     pub limits: Limits,
     /// Where moved bytes are counted.
     pub counters: Arc<Counters>,
-    /// Ends the session at once. Should be a child token for each session, so
-    /// that sessions do not share the lock of one token.
-    pub stop: CancellationToken,
 }
 
 /// Lets the kernel detect that the backend has vanished. An error is only logged: if
@@ -406,18 +403,22 @@ impl Forwarders {
     /// Relays a session in this way, or in its replacement on this system, until both
     /// directions have ended, a limit has passed or the session is stopped.
     ///
+    /// `stop` ends the session at once. It should be a child token for each session, so that
+    /// sessions do not share the lock of one token.
+    ///
     /// It needs a tokio runtime with I/O and time. Dropping the future stops the session;
     /// the counters stay exact.
     pub fn forward(
         &self,
         relay: Relay,
         session: Session,
+        stop: CancellationToken,
     ) -> impl Future<Output = Outcome> + Send + use<> {
         let method = Method::of(relay);
         #[cfg(target_os = "linux")]
-        let forwarded = self.reactor.forwarder(method).forward(session);
+        let forwarded = self.reactor.forwarder(method).forward(session, stop);
         #[cfg(not(target_os = "linux"))]
-        let forwarded = portable::PortableForwarder(method).forward(session);
+        let forwarded = portable::PortableForwarder(method).forward(session, stop);
         forwarded
     }
 
@@ -425,7 +426,8 @@ impl Forwarders {
     /// a limit has passed, or its backend is lost. Returns what is left of the
     /// client's side, so that it can be sent a text or another backend's packets.
     ///
-    /// Dropping the future stops the session.
+    /// The session is stopped by its outbox: a token would need a future of its own, for as
+    /// long as the session lasts. Dropping the future stops the session, too.
     pub(crate) fn forward_framed(
         &self,
         session: Session,

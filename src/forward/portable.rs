@@ -34,10 +34,9 @@ pub(super) struct PortableForwarder(pub(super) Method);
 #[cfg(any(test, not(target_os = "linux")))]
 impl PortableForwarder {
     /// Relays a session; see [`Forwarders::forward`](super::Forwarders::forward).
-    pub(super) async fn forward(self, session: Session) -> Outcome {
-        let stop = session.stop.clone();
+    pub(super) async fn forward(self, session: Session, stop: CancellationToken) -> Outcome {
         keep_alive(&session.backend, &session.keepalive);
-        let driven = drive(Exchange::new(session, self.0), stop, None).await;
+        let driven = drive(Exchange::new(session, self.0), Some(stop), None).await;
         // Without an `until`, `drive` returns a session only when it is over.
         driven.outcome().unwrap_or(Outcome::nothing(End::Stopped))
     }
@@ -52,9 +51,8 @@ impl PortableForwarder {
         session: Session,
         filters: FrameFilters,
     ) -> (Outcome, Option<ReturnedClient<std::net::TcpStream>>) {
-        let stop = session.stop.clone();
         keep_alive(&session.backend, &session.keepalive);
-        let driven = drive(Exchange::framed(session, filters), stop, None).await;
+        let driven = drive(Exchange::framed(session, filters), None, None).await;
         let outcome = driven.outcome().unwrap_or(Outcome::nothing(End::Stopped));
         let returned = driven
             .into_std()
@@ -64,21 +62,24 @@ impl PortableForwarder {
     }
 }
 
-/// Drives a session to its end, or until this time: then it is returned unfinished.
+/// Drives a session to its end, or until this time: then it is returned unfinished. Ends it
+/// at once if `stop` is cancelled.
 #[expect(
     clippy::manual_async_fn,
     reason = "an `async fn` would hold its arguments twice"
 )]
 pub(super) fn drive(
     mut exchange: Exchange<TcpStream>,
-    stop: CancellationToken,
+    stop: Option<CancellationToken>,
     until: Option<Instant>,
 ) -> impl Future<Output = Exchange<TcpStream>> + Send {
     async move {
         let mut timer = None;
-        let mut stopped = pin!(stop.cancelled());
+        let mut stopped = pin!(stop.as_ref().map(CancellationToken::cancelled));
         poll_fn(|cx| {
-            if stopped.as_mut().poll(cx).is_ready() {
+            if let Some(stopped) = stopped.as_mut().as_pin_mut()
+                && stopped.poll(cx).is_ready()
+            {
                 exchange.stop(End::Stopped);
             }
             exchange.set_driver(|| Driver::Task(cx.waker().clone()));

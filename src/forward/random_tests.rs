@@ -181,10 +181,8 @@ fn expected(packet: Vec<u8>, has_plugins: bool) -> Option<Vec<u8>> {
 /// How the session with a server ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// The proxy stops it, as for a switch.
+    /// The proxy stops it, as for a switch or at its own end.
     Stopped,
-    /// The proxy ends.
-    Cancelled,
     /// The server ends its stream after its last packet.
     Finished,
     /// The server ends its stream in the middle of a packet.
@@ -235,7 +233,6 @@ impl Plan {
         let server = |index: usize, random: &mut Random| {
             let mut endings = vec![
                 Ending::Stopped,
-                Ending::Cancelled,
                 Ending::Finished,
                 Ending::Cut,
                 Ending::Reset,
@@ -628,7 +625,6 @@ impl Plan {
         if self.has_plugins {
             filters.set_queries(&queries(&outbox, &shared.plugins));
         }
-        let stop = CancellationToken::new();
         let session = Session {
             client: between.socket,
             backend,
@@ -643,7 +639,6 @@ impl Plan {
                 half_close: PATIENCE,
             },
             counters: Arc::new(Counters::default()),
-            stop: stop.clone(),
         };
         let forwarder = shared.reactor.forwarder(Method::Copy);
         let forwarder = forwarder.with_handover_delay(plan.handover_delay);
@@ -670,10 +665,6 @@ impl Plan {
                 sleep(wait).await;
                 outbox.stop();
             }
-            Ending::Cancelled => {
-                sleep(wait).await;
-                stop.cancel();
-            }
             Ending::Reset => {
                 sleep(wait).await;
                 reads.abort();
@@ -689,7 +680,7 @@ impl Plan {
         }
         let (outcome, returned) = timeout(PATIENCE, relay).await.expect("it ends").unwrap();
         let ends: &[End] = match plan.ending {
-            Ending::Stopped | Ending::Cancelled => &[End::Stopped],
+            Ending::Stopped => &[End::Stopped],
             Ending::Finished | Ending::Cut => &[End::Closed(Side::Backend)],
             Ending::Reset => &[End::Closed(Side::Backend), End::Reset(Side::Backend)],
             Ending::PlayerFinished => &[End::Closed(Side::Client)],

@@ -16,9 +16,10 @@ use std::io;
 use std::net::TcpStream;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -158,11 +159,25 @@ impl Reactor {
         }
     }
 
-    fn least_busy(&self) -> &Arc<Inbox> {
-        let inboxes = self.workers.iter().map(|worker| &worker.0);
-        inboxes
-            .min_by_key(|inbox| inbox.sessions.load(Ordering::Relaxed))
-            .expect("there is at least one worker")
+    /// Hands a session over to the worker that has fewest.
+    fn hand_over(
+        self,
+        relayed: Box<Relayed>,
+        result_rx: oneshot::Receiver<Box<Finished>>,
+    ) -> HandedOver {
+        let load = |worker: &WorkerHandle| worker.0.sessions.load(Ordering::Relaxed);
+        let workers = self.workers.iter().enumerate();
+        let (worker, handle) = workers
+            .min_by_key(|(_, worker)| load(worker))
+            .expect("there is at least one worker");
+        let id = handle.0.add(relayed);
+        HandedOver {
+            reactor: self,
+            worker,
+            id,
+            result_rx,
+            is_stopped: false,
+        }
     }
 }
 
@@ -200,10 +215,28 @@ pub(super) const RELAYED_BYTES: usize = size_of::<Relayed>();
 
 impl ReactorForwarder {
     /// Relays a session; see [`Forwarders::forward`](super::Forwarders::forward).
-    pub(super) fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send + use<> {
-        let (stop, keepalive) = (session.stop.clone(), session.keepalive);
-        self.drive(Exchange::new(session, self.method), stop, keepalive)
-            .map(|finished| finished.outcome)
+    pub(super) fn forward(
+        &self,
+        session: Session,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
+        let keepalive = session.keepalive;
+        let exchange = Exchange::new(session, self.method);
+        let begun = self.begin(exchange, Some(stop.clone()), keepalive);
+        async move {
+            let mut handed_over = match begun.await {
+                Ok(handed_over) => handed_over,
+                Err(finished) => return finished.outcome,
+            };
+            let finished = match stop.run_until_cancelled(&mut handed_over).await {
+                Some(finished) => finished,
+                None => {
+                    handed_over.stop();
+                    handed_over.await
+                }
+            };
+            finished.outcome
+        }
     }
 
     /// Relays a framed session. Returns the outcome, and what is left of the
@@ -213,48 +246,40 @@ impl ReactorForwarder {
         session: Session,
         filters: FrameFilters,
     ) -> impl Future<Output = (Outcome, Option<ReturnedClient<TcpStream>>)> + Send + use<> {
-        let (stop, keepalive) = (session.stop.clone(), session.keepalive);
-        self.drive(Exchange::framed(session, filters), stop, keepalive)
-            .map(|finished| (finished.outcome, finished.returned))
+        let keepalive = session.keepalive;
+        let begun = self.begin(Exchange::framed(session, filters), None, keepalive);
+        async move {
+            let finished = match begun.await {
+                Ok(handed_over) => handed_over.await,
+                Err(finished) => finished,
+            };
+            (finished.outcome, finished.returned)
+        }
     }
 
-    fn drive(
+    /// Drives a session in the runtime, and hands it over to a worker if it lasts. The error
+    /// is a session that has ended before.
+    ///
+    /// Boxed, so that its memory is freed at the handover: a future keeps its arguments until
+    /// it ends.
+    fn begin(
         &self,
         exchange: Exchange<tokio::net::TcpStream>,
-        stop: CancellationToken,
+        stop: Option<CancellationToken>,
         keepalive: Keepalive,
-    ) -> impl Future<Output = Box<Finished>> + Send + use<> {
+    ) -> Pin<Box<impl Future<Output = Result<HandedOver, Box<Finished>>> + Send + use<>>> {
         let reactor = self.reactor.clone();
         let until = Instant::now().checked_add(self.handover_delay);
-        let in_runtime = portable::drive(exchange, stop.clone(), until).inspect(move |exchange| {
+        let in_runtime = portable::drive(exchange, stop, until);
+        Box::pin(in_runtime.map(move |exchange| {
             // Five system calls that most connections end too early to need.
             if exchange.outcome().is_none() {
                 keep_alive(exchange.socket(Side::Backend), &keepalive);
             }
-        });
-        // Boxed, so that its memory is freed at the handover: a future keeps its
-        // arguments until it ends.
-        let in_runtime = Box::pin(in_runtime);
-        async move {
-            let (result_tx, mut result_rx) = oneshot::channel();
-            let relayed = match Relayed::take_over(in_runtime.await, result_tx) {
-                Ok(relayed) => relayed,
-                Err(finished) => return finished,
-            };
-            let mut handle = reactor.least_busy().hand_over(relayed);
-            let result = match stop.run_until_cancelled(&mut result_rx).await {
-                Some(result) => result,
-                None => {
-                    handle.stop();
-                    result_rx.await
-                }
-            };
-            handle.id = None;
-            // A worker that has panicked has closed the sockets without a result.
-            result.unwrap_or_else(|_| {
-                Box::new(Finished::without_client(Outcome::nothing(End::Stopped)))
-            })
-        }
+            let (result_tx, result_rx) = oneshot::channel();
+            let relayed = Relayed::take_over(exchange, result_tx)?;
+            Ok(reactor.hand_over(relayed, result_rx))
+        }))
     }
 }
 
@@ -334,30 +359,54 @@ impl Wake for Inbox {
     }
 }
 
-/// A session that was handed over. Its drop stops the session, if it has not ended.
-struct SessionHandle<'a> {
-    inbox: &'a Inbox,
-    id: Option<u64>,
+/// A session that was handed over: the future of its end. Its drop stops the session, if it
+/// has not ended.
+struct HandedOver {
+    /// Keeps the workers running.
+    reactor: Reactor,
+    worker: usize,
+    id: u64,
+    result_rx: oneshot::Receiver<Box<Finished>>,
+    /// It has ended, or is to end.
+    is_stopped: bool,
 }
 
-impl SessionHandle<'_> {
+impl HandedOver {
     fn stop(&mut self) {
-        if let Some(id) = self.id.take() {
-            let mut commands = self.inbox.lock();
-            commands.put(Command::Stop(id));
-            self.inbox.wake_worker(commands);
+        if let Some(worker) = self.reactor.workers.get(self.worker)
+            && !std::mem::replace(&mut self.is_stopped, true)
+        {
+            let mut commands = worker.0.lock();
+            commands.put(Command::Stop(self.id));
+            worker.0.wake_worker(commands);
         }
     }
 }
 
-impl Drop for SessionHandle<'_> {
+impl Future for HandedOver {
+    type Output = Box<Finished>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Box<Finished>> {
+        let result = ready!(self.result_rx.poll_unpin(context));
+        self.is_stopped = true;
+        // A worker that has panicked has closed the sockets without a result.
+        Poll::Ready(
+            result.unwrap_or_else(|_| {
+                Box::new(Finished::without_client(Outcome::nothing(End::Stopped)))
+            }),
+        )
+    }
+}
+
+impl Drop for HandedOver {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
 impl Inbox {
-    fn hand_over(self: &Arc<Self>, relayed: Box<Relayed>) -> SessionHandle<'_> {
+    /// Adds a session. Returns its number.
+    fn add(self: &Arc<Self>, relayed: Box<Relayed>) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         let mut commands = self.lock();
         let id = commands.next_id;
@@ -370,10 +419,7 @@ impl Inbox {
         });
         commands.put(Command::Relay(id, relayed));
         self.wake_worker(commands);
-        SessionHandle {
-            inbox: self,
-            id: Some(id),
-        }
+        id
     }
 
     /// Wakes the worker if commands wait, unless it looks at them anyway.

@@ -55,6 +55,8 @@ pub(crate) struct PlayerHandle {
     replaced: Flag,
     /// Set when the login has no entry in the roster any more.
     is_gone: AtomicBool,
+    /// Set when the proxy ends all sessions.
+    is_stopped: AtomicBool,
     /// The player has no backend, is not yet in the game, or is leaving: no switch can be
     /// requested. Used with the lock of `current`, in which it would take eight bytes.
     is_unavailable: AtomicBool,
@@ -66,7 +68,8 @@ pub(crate) struct PlayerHandle {
 /// What others than the two peers of a session request from it.
 #[derive(Debug)]
 pub(crate) enum SessionRequest {
-    /// To end: the player is kicked, or another login of the player replaces this one.
+    /// To end: the player is kicked, another login of the player replaces this one, or the
+    /// proxy ends all sessions.
     End,
     /// To switch to another server.
     Switch(SwitchRequest),
@@ -355,6 +358,7 @@ impl PlayerHandle {
             is_proved,
             replaced: Flag::default(),
             is_gone: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
             is_unavailable: AtomicBool::new(true),
             current: Mutex::new(Current {
                 server: Arc::clone(server),
@@ -442,6 +446,13 @@ impl PlayerHandle {
         self.requested.wake();
     }
 
+    /// Ends the session, because the proxy ends all. A session that is not in the game yet
+    /// has to look for that by itself.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.requested.wake();
+    }
+
     /// Completes when the login has no entry in the roster any more. Cancel safe.
     pub(super) async fn gone(&self) {
         let is_gone = || self.is_gone.load(Ordering::Acquire);
@@ -505,7 +516,8 @@ impl PlayerHandle {
         // Before the look: what comes after it wakes the session again.
         self.requested.register(context.waker());
         let current = self.lock();
-        if current.kick().is_some() || self.replaced.is_set() {
+        let is_stopped = self.is_stopped.load(Ordering::Acquire);
+        if current.kick().is_some() || self.replaced.is_set() || is_stopped {
             return Poll::Ready(SessionRequest::End);
         }
         match &current.switch {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 
 use super::detached::DetachedClient;
 use super::reader::ClosingClient;
@@ -27,7 +26,6 @@ pub(crate) struct Playing {
 pub(crate) struct Rules {
     pub(crate) keepalive: crate::socket::Keepalive,
     pub(crate) limits: crate::forward::Limits,
-    pub(crate) stop: CancellationToken,
 }
 
 impl Playing {
@@ -44,7 +42,6 @@ impl Playing {
             keepalive: rules.keepalive,
             limits: rules.limits,
             counters: Arc::clone(&counters),
-            stop: rules.stop,
         };
         let relayed = forwarders.forward_framed(session, self.filters);
         relayed.map(move |(outcome, returned)| Ended {

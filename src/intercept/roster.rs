@@ -209,6 +209,16 @@ impl Roster {
             .unwrap_or(Err(Duplicate))
     }
 
+    /// Ends the sessions of all players, when the proxy ends. Sessions do not wait for the
+    /// token of the proxy each, which would need memory for as long as they last.
+    pub(crate) fn stop_all(&self) {
+        let scopes = self.lock();
+        let logins = scopes.values().flat_map(|scope| &scope.by_uuid);
+        for ByUuid(player) in logins {
+            player.stop();
+        }
+    }
+
     /// Whether a client in this scope has ended its stream and its backend has not. The
     /// same player can take the place of such a login.
     pub(crate) fn has_leaving(&self, scope: &str) -> bool {
@@ -372,6 +382,9 @@ fn by_name(player: &Arc<PlayerHandle>, other: &Arc<PlayerHandle>) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use super::super::player_handle::SessionRequest;
     use super::*;
 
     const ALICE: [u8; 16] = [1; 16];
@@ -542,5 +555,26 @@ mod tests {
         let replace = DuplicateLogin::Replace;
         let _first = enter(&roster, "a", ALICE, None, replace).await.unwrap();
         assert!(enter(&roster, "a", ALICE, None, replace).await.is_err());
+    }
+    /// When the proxy ends, all sessions are woken to end, also that of a player who is not in
+    /// the game yet.
+    #[tokio::test]
+    async fn all_sessions_are_stopped() {
+        let roster = Arc::new(Roster::default());
+        let refuse = DuplicateLogin::Refuse;
+        let playing = enter(&roster, "a", ALICE, None, refuse).await.unwrap();
+        playing.begin_session();
+        let joining = enter(&roster, "b", BOB, None, refuse).await.unwrap();
+        let waiting = [&playing, &joining].map(|entry| {
+            let player = Arc::clone(entry.player());
+            tokio::spawn(poll_fn(move |context| player.poll_request(context)))
+        });
+        tokio::task::yield_now().await;
+        assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+        roster.stop_all();
+        for waiting in waiting {
+            let request = infrarust_test_support::within("the end", waiting).await;
+            assert!(matches!(request.unwrap(), SessionRequest::End));
+        }
     }
 }

@@ -13,6 +13,7 @@ use infrarust_test_support::blocking_until;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::alone::in_own_process;
 use crate::{connected, session};
@@ -55,8 +56,8 @@ async fn one_session(forwarders: Forwarders, relay: Relay, ending: Ending) {
     let (backend, mut server) = connected().await;
     let mut session = session(client, backend);
     session.limits.read = Some(Duration::from_secs(60));
-    let stop = session.stop.clone();
-    let running = tokio::spawn(forwarders.forward(relay, session));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(forwarders.forward(relay, session, stop.clone()));
     let mut bytes = vec![1; 100_000];
     server.write_all(&bytes).await.unwrap();
     player.read_exact(&mut bytes).await.unwrap();

@@ -13,6 +13,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::alone::in_own_process;
 
@@ -61,7 +62,7 @@ async fn open(forwarders: &Forwarders, relay: Relay) -> (TcpStream, TcpStream) {
     let (mut player, client) = connected().await;
     let (backend, mut server) = connected().await;
     let session = crate::session(client, backend);
-    tokio::spawn(forwarders.forward(relay, session));
+    tokio::spawn(forwarders.forward(relay, session, CancellationToken::new()));
     let mut word = [0; 5];
     player.write_all(b"hello").await.unwrap();
     server.read_exact(&mut word).await.unwrap();

@@ -24,7 +24,6 @@ use std::time::Duration;
 use infrarust::config::model::Keepalive;
 use infrarust::forward::{Counters, Limits, Session};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 /// Not used up in these tests: their peers are alive and answer probes.
 const KEEPALIVE: Keepalive = Keepalive {
@@ -55,6 +54,5 @@ fn session(client: TcpStream, backend: TcpStream) -> Session {
             half_close: Duration::from_secs(60),
         },
         counters: Arc::new(Counters::default()),
-        stop: CancellationToken::new(),
     }
 }

@@ -323,7 +323,8 @@ async fn player_bytes(mode: &str) -> usize {
 /// mode, encrypted or not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_intercepted_players_use_little_memory() {
-    const MORE_BYTES_MAX: usize = 5000;
+    /// Measured: 100 to 600 bytes in `offline`, 500 to 850 in `client_only`.
+    const MORE_BYTES_MAX: usize = 1500;
     let _machine = alone().await;
     let relayed = player_bytes("zero_copy").await;
     for mode in ["offline", "client_only"] {

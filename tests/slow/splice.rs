@@ -16,6 +16,7 @@ use infrarust_test_support::library::build;
 use infrarust_test_support::program::Program;
 use infrarust_test_support::{FakeBackend, FakeClient, PATIENCE, blocking_until, server};
 use nix::sys::signal::Signal;
+use tokio_util::sync::CancellationToken;
 
 use crate::alone::blocking_alone;
 
@@ -61,7 +62,7 @@ fn child_relays_one_session() {
         let backend = tokio::net::TcpStream::connect(peers).await.unwrap();
         let session = crate::session(client, backend);
         let forwarders = Forwarders::start(NonZeroUsize::MIN).unwrap();
-        tokio::spawn(forwarders.forward(relay, session))
+        tokio::spawn(forwarders.forward(relay, session, CancellationToken::new()))
             .await
             .unwrap()
     });

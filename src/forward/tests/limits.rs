@@ -176,7 +176,8 @@ async fn a_relay_may_move_between_tasks() {
             let (_peers, counters, stop, relay) = loop {
                 let rig = rig(limits, None).await;
                 let (session, forwarder) = (rig.session, forwarder.clone());
-                let mut relay = Box::pin(async move { forwarder.forward(session).await });
+                let stop = rig.stop.clone();
+                let mut relay = Box::pin(async move { forwarder.forward(session, stop).await });
                 if timeout(nudge, &mut relay).await.is_err() {
                     let peers = (rig.player, rig.server);
                     break (peers, rig.counters, rig.stop, tokio::spawn(relay));

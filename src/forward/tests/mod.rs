@@ -54,11 +54,11 @@ enum AnyForwarder {
 }
 
 impl AnyForwarder {
-    async fn forward(&self, session: Session) -> Outcome {
+    async fn forward(&self, session: Session, stop: CancellationToken) -> Outcome {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Reactor(forwarder) => forwarder.forward(session).await,
-            Self::Portable(forwarder) => forwarder.forward(session).await,
+            Self::Reactor(forwarder) => forwarder.forward(session, stop).await,
+            Self::Portable(forwarder) => forwarder.forward(session, stop).await,
         }
     }
 }
@@ -143,7 +143,6 @@ async fn rig(limits: Limits, buffer_bytes: Option<usize>) -> Rig {
             keepalive: KEEPALIVE,
             limits,
             counters: Arc::clone(&counters),
-            stop: stop.clone(),
         },
         counters,
         stop,
@@ -152,12 +151,12 @@ async fn rig(limits: Limits, buffer_bytes: Option<usize>) -> Rig {
 
 impl Rig {
     fn run(self, forwarder: &AnyForwarder) -> Running {
-        let session = self.session;
+        let (session, stop) = (self.session, self.stop.clone());
         let forwarder = forwarder.clone();
         Running {
             player: self.player,
             server: self.server,
-            relay: tokio::spawn(async move { forwarder.forward(session).await }),
+            relay: tokio::spawn(async move { forwarder.forward(session, stop).await }),
             counters: self.counters,
             stop: self.stop,
         }
@@ -314,8 +313,8 @@ fn selection_falls_back_with_a_warning() {
 #[tokio::test]
 async fn an_idle_session_is_small() {
     let forwarders = Forwarders::start(NonZeroUsize::MIN).unwrap();
-    let session = rig(NO_LIMITS, None).await.session;
-    let task_bytes = size_of_val(&forwarders.forward(Relay::Adaptive, session));
+    let Rig { session, stop, .. } = rig(NO_LIMITS, None).await;
+    let task_bytes = size_of_val(&forwarders.forward(Relay::Adaptive, session, stop));
     let driver_bytes = reactor::RELAYED_BYTES;
     println!("{task_bytes} bytes in the task, {driver_bytes} at the driver");
     assert!(task_bytes <= 256, "{task_bytes} bytes");

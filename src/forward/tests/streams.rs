@@ -156,9 +156,9 @@ async fn a_reset_is_forwarded_after_the_last_bytes() {
             // Both are in the proxy's kernel before the relay looks.
             goes.write_all(FINAL_TEXT).await.unwrap();
             reset(goes);
-            let session = rig.session;
+            let (session, stop) = (rig.session, rig.stop);
             let relaying = forwarder.clone();
-            let relay = tokio::spawn(async move { relaying.forward(session).await });
+            let relay = tokio::spawn(async move { relaying.forward(session, stop).await });
             assert_reset_after(stays, FINAL_TEXT, &forwarder).await;
             let outcome = outcome(relay, &rig.counters).await;
             assert_eq!(outcome.end, End::Reset(gone), "{forwarder:?}");
