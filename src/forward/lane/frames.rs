@@ -150,8 +150,10 @@ impl Lane {
             filter: *framed.take()?,
             cipher: framed.cipher,
         };
+        // The cipher of the other direction decrypts what the client sends next.
+        let is_encrypted = self.direction == Direction::Clientbound;
         let mut encrypt = |bytes: &mut [u8]| {
-            if let Some(cipher) = &mut rest.cipher {
+            if let Some(cipher) = rest.cipher.as_mut().filter(|_| is_encrypted) {
                 cipher.encrypt(bytes);
             }
         };
