@@ -37,6 +37,7 @@ use super::lane::{Buffers, Encryption, Method};
 use super::outbox::{Driver, Mailbox};
 use super::{End, Outcome, Session, Side, keep_alive, portable, spare};
 use crate::apart;
+use crate::priority;
 use crate::protocol::cipher;
 use crate::socket::Keepalive;
 
@@ -530,6 +531,7 @@ impl Worker {
     /// Runs until the worker is closed and has no session. A panic ends the session in which
     /// it occurs, and not those of all other players of the worker.
     fn run(mut self) {
+        priority::shorten_slice();
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve_sessions())) {
             let text = apart::words_of(&*panic);
             tracing::error!("a session has failed in a relay thread and is ended: {text}");
