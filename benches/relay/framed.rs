@@ -3,17 +3,25 @@
 //!
 //! Players and backends are one thread with one epoll(7), so that they cost little beside
 //! the relay. Players decrypt all that they get, and find each frame in it.
+//!
+//! There are two delays of a message, both since a backend has made it: until the player has
+//! read it, and until the kernel has all of it for the player (`SO_TIMESTAMPNS`). The first one
+//! contains what this program does meanwhile.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use infrarust::protocol::cipher::Cipher;
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::sockopt::ReceiveTimestampns;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt};
+use nix::sys::time::TimeSpec;
 use rsa::PublicKey;
 use rsa::pkcs8::DecodePublicKey;
 
@@ -27,7 +35,8 @@ const JOIN_GAME: i32 = 0x23;
 const MOVE: u8 = 0x26;
 /// A line of chat.
 const CHAT: u8 = 0x0F;
-/// This id belongs to no packet of that version: the body is the time at which it was sent.
+/// This id belongs to no packet of that version: the body is the time at which it was sent,
+/// in nanoseconds of the system's clock.
 const STAMP: u8 = 0x7E;
 /// A position of a player.
 const POSITION: u8 = 0x0D;
@@ -64,6 +73,8 @@ pub const FIGURES: &[&str] = &[
     "CPU µs / message",
     "p50 µs",
     "p99 µs",
+    "p50 µs, arrived",
+    "p99 µs, arrived",
     "CPU %",
     "calls / message",
 ];
@@ -85,17 +96,20 @@ pub fn play(relay: &Relay, play: Play, time: Duration) -> Vec<f64> {
     let sessions = world.open(0..play.players);
     let mut swarm = Swarm::new(sessions, play.burst, relay.compresses);
     swarm.run(WARM_UP);
-    swarm.latencies.clear();
+    swarm.forget_delays();
     let calls = Calls::count(&world.relay, time);
     let before = (world.relay.cpu(), swarm.received);
     let took = swarm.run(time);
     let cpu = world.relay.cpu() - before.0;
     let messages = figure(swarm.received - before.1);
-    let [p50, p99] = swarm.quantiles();
+    let [p50, p99] = quantiles(&mut swarm.until_read);
+    let [p50_arrived, p99_arrived] = quantiles(&mut swarm.until_arrived);
     vec![
         cpu.as_secs_f64() * 1e6 / messages,
         p50,
         p99,
+        p50_arrived,
+        p99_arrived,
         cpu.as_secs_f64() / took.as_secs_f64() * 100.0,
         calls.map_or(f64::NAN, |calls| calls.end() / messages),
     ]
@@ -103,17 +117,18 @@ pub fn play(relay: &Relay, play: Play, time: Duration) -> Vec<f64> {
 
 /// Like [`play`], first without other logins, and then while this number of logins waits
 /// for a session service that does not answer. All of them answer the encryption request at
-/// once.
+/// once. The delays are those until messages have arrived, since these logins also occupy this
+/// program.
 pub fn play_beside_logins(relay: &Relay, play: Play, logins: usize, time: Duration) -> Vec<f64> {
     let world = World::start(relay);
     let sessions = world.open(0..play.players);
     let mut swarm = Swarm::new(sessions, play.burst, relay.compresses);
     let mut measure = |begin: &mut dyn FnMut()| {
         swarm.run(WARM_UP);
-        swarm.latencies.clear();
+        swarm.forget_delays();
         begin();
         swarm.run(time);
-        swarm.quantiles()
+        quantiles(&mut swarm.until_arrived)
     };
     let [p50, p99] = measure(&mut || {});
     let mut waiting: Vec<_> = (0..logins)
@@ -426,17 +441,21 @@ struct End {
     walker: Walker,
     /// Bytes that did not fit into the send buffer of the socket.
     pending: Vec<u8>,
+    /// Room for the time of arrival.
+    control: Vec<u8>,
 }
 
 impl End {
     fn new(stream: TcpStream, cipher: Option<(Cipher, Cipher)>, is_compressed: bool) -> Self {
         stream.set_nonblocking(true).unwrap();
+        setsockopt(&stream, ReceiveTimestampns, &true).unwrap();
         Self {
             stream,
             cipher,
             is_compressed,
             walker: Walker::default(),
             pending: Vec::new(),
+            control: nix::cmsg_space!(TimeSpec),
         }
     }
 
@@ -464,14 +483,26 @@ impl End {
         self.pending.drain(..sent);
     }
 
-    /// Reads what has come. Returns the number of messages and the times in them.
-    fn receive(&mut self, buffer: &mut [u8], stamps: impl FnMut(u64)) -> usize {
-        let bytes = match self.stream.read(buffer) {
-            Ok(0) => panic!("a session ended"),
-            Ok(bytes) => &mut buffer[..bytes],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return 0,
+    /// Reads what has come. Returns the number of messages, and passes on when each was sent, if
+    /// it says so, and when it has arrived.
+    fn receive(&mut self, buffer: &mut [u8], mut times: impl FnMut(Duration, Duration)) -> usize {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let (socket, flags) = (self.stream.as_raw_fd(), MsgFlags::empty());
+        let received = match recvmsg::<()>(socket, &mut parts, Some(&mut self.control), flags) {
+            Ok(received) => received,
+            Err(Errno::EAGAIN) => return 0,
             Err(error) => panic!("a session ended: {error}"),
         };
+        let arrived = received.cmsgs().unwrap().find_map(|message| match message {
+            ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+            _ => None,
+        });
+        let count = received.bytes;
+        assert!(count > 0, "a session ended");
+        let bytes = &mut buffer[..count];
+        // The kernel does not note the first bytes, which come while it switches that on.
+        let arrived = arrived.unwrap_or_else(since_epoch);
+        let stamps = |sent| times(Duration::from_nanos(sent), arrived);
         if let Some((decrypt, _)) = &mut self.cipher {
             decrypt.decrypt(bytes);
         }
@@ -536,7 +567,6 @@ struct Swarm {
     epoll: Epoll,
     bursts: VecDeque<(Instant, usize)>,
     answers: VecDeque<(Instant, usize)>,
-    began: Instant,
     burst: Burst,
     chunks: Vec<Vec<u8>>,
     random: Random,
@@ -544,8 +574,9 @@ struct Swarm {
     /// How many small frames were sent to players.
     frames: usize,
     received: usize,
-    /// In microseconds.
-    latencies: Vec<f64>,
+    /// The delays of messages, in microseconds.
+    until_read: Vec<f64>,
+    until_arrived: Vec<f64>,
 }
 
 impl Swarm {
@@ -577,34 +608,26 @@ impl Swarm {
             answers: answers.map(index).collect(),
             ends,
             epoll,
-            began,
             burst,
             chunks: (0..32).map(|_| chunk(&mut random, compresses)).collect(),
             random,
             buffer: vec![0; 256 * 1024],
             frames: 0,
             received: 0,
-            latencies: Vec::new(),
+            until_read: Vec::new(),
+            until_arrived: Vec::new(),
         }
     }
 
     fn run(&mut self, time: Duration) -> Duration {
         let (began, period) = (Instant::now(), Duration::from_secs(1) / TICKS);
-        // The schedule is moved by the time since the last run, so that missed ticks are
-        // left out.
-        for queue in [&mut self.bursts, &mut self.answers] {
-            let late = queue
-                .front()
-                .map(|(at, _)| began.saturating_duration_since(*at));
-            let late = late.unwrap_or_default();
-            queue.iter_mut().for_each(|(at, _)| *at += late);
-        }
         let mut message = Vec::new();
         loop {
             let now = Instant::now();
             if now - began >= time {
                 return now - began;
             }
+            self.leave_out_missed(now);
             while let Some((at, player)) = take_due(&mut self.bursts, now) {
                 self.bursts.push_back((at + period, player));
                 message.clear();
@@ -629,13 +652,22 @@ impl Swarm {
         }
     }
 
-    /// The median and the 99th percentile of the latencies, in microseconds.
-    fn quantiles(&mut self) -> [f64; 2] {
-        self.latencies.sort_by(f64::total_cmp);
-        [50, 99].map(|percent| {
-            let at = self.latencies.len() * percent / 100;
-            self.latencies.get(at).copied().unwrap_or(f64::NAN)
-        })
+    /// Moves the schedule if this program is late, or has not run for a time. Otherwise it
+    /// would send the messages of several ticks at once, and measure how long that takes.
+    fn leave_out_missed(&mut self, now: Instant) {
+        const LATE_MAX: Duration = Duration::from_millis(1);
+        for queue in [&mut self.bursts, &mut self.answers] {
+            let due = queue.front().map(|(at, _)| *at);
+            let late = due.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            if late > LATE_MAX {
+                queue.iter_mut().for_each(|(at, _)| *at += late);
+            }
+        }
+    }
+
+    fn forget_delays(&mut self) {
+        self.until_read.clear();
+        self.until_arrived.clear();
     }
 
     /// Runs until all messages that were sent have arrived.
@@ -654,10 +686,11 @@ impl Swarm {
         let found = self.epoll.wait(&mut events, timeout).unwrap();
         for event in &events[..found] {
             let end = &mut self.ends[usize::try_from(event.data()).unwrap()];
-            let (began, latencies) = (self.began, &mut self.latencies);
-            self.received += end.receive(&mut self.buffer, |sent| {
-                let took = began.elapsed().saturating_sub(Duration::from_nanos(sent));
-                latencies.push(took.as_secs_f64() * 1e6);
+            let (until_read, until_arrived) = (&mut self.until_read, &mut self.until_arrived);
+            self.received += end.receive(&mut self.buffer, |sent, arrived| {
+                let micros = |at: Duration| at.saturating_sub(sent).as_secs_f64() * 1e6;
+                until_read.push(micros(since_epoch()));
+                until_arrived.push(micros(arrived));
             });
         }
         found
@@ -688,10 +721,24 @@ impl Swarm {
                 out.extend(frame(&packet, is_compressed));
             }
         }
-        let sent = u64::try_from(self.began.elapsed().as_nanos()).unwrap();
+        let sent = u64::try_from(since_epoch().as_nanos()).unwrap();
         let stamp = [&[STAMP], &sent.to_le_bytes()[..]].concat();
         out.extend(frame(&stamp, is_compressed));
     }
+}
+
+/// The median and the 99th percentile.
+fn quantiles(values: &mut [f64]) -> [f64; 2] {
+    values.sort_by(f64::total_cmp);
+    [50, 99].map(|percent| {
+        let at = values.len() * percent / 100;
+        values.get(at).copied().unwrap_or(f64::NAN)
+    })
+}
+
+/// The system's clock.
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }
 
 fn take_due(queue: &mut VecDeque<(Instant, usize)>, now: Instant) -> Option<(Instant, usize)> {
