@@ -126,6 +126,15 @@ pub(in crate::forward) struct Rest {
     pub(in crate::forward) cipher: Option<Cipher>,
 }
 
+/// The cipher of a direction, if it encrypts what is written. That of the other direction
+/// decrypts what is read.
+fn encryption(direction: Direction, cipher: &mut Option<Cipher>) -> Option<&mut Cipher> {
+    match direction {
+        Direction::Clientbound => cipher.as_mut(),
+        Direction::Serverbound => None,
+    }
+}
+
 impl Lane {
     /// A direction whose bytes pass in frames. `cipher` decrypts what the client sends, or
     /// encrypts what it gets.
@@ -150,10 +159,8 @@ impl Lane {
             filter: *framed.take()?,
             cipher: framed.cipher,
         };
-        // The cipher of the other direction decrypts what the client sends next.
-        let is_encrypted = self.direction == Direction::Clientbound;
         let mut encrypt = |bytes: &mut [u8]| {
-            if let Some(cipher) = rest.cipher.as_mut().filter(|_| is_encrypted) {
+            if let Some(cipher) = encryption(self.direction, &mut rest.cipher) {
                 cipher.encrypt(bytes);
             }
         };
@@ -307,10 +314,8 @@ impl Lane {
 
     /// The cipher for what it writes, if the receiver's stream is encrypted.
     fn encryption(&mut self) -> Option<&mut Cipher> {
-        match self.direction {
-            Direction::Clientbound => self.frames_mut()?.cipher.as_mut(),
-            Direction::Serverbound => None,
-        }
+        let direction = self.direction;
+        encryption(direction, &mut self.frames_mut()?.cipher)
     }
 
     /// Decrypts what was read, if the sender's stream is encrypted.
