@@ -6,6 +6,9 @@
 //! of the read buffer. If a frame is changed, it and the other frames of the same
 //! read are copied. Bytes that wait for their encryption are copied too.
 //!
+//! Most reads are nothing but whole frames that need not be read. The lane writes those
+//! without a walk, by a copy of the ids of such frames ([`UnreadFrames`]).
+//!
 //! # Rules
 //!
 //! - **A frame is written whole.** It is passed on when all of it has arrived. So a sender
