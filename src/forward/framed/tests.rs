@@ -486,23 +486,29 @@ fn clients_are_held_to_their_state_and_rate() {
         .id(State::Play, Serverbound::ConfigurationAcknowledged)
         .unwrap();
     let new = || filter(Direction::Serverbound, Format::Plain, Format::Plain);
-    let (written, fault) = walked(new(), None, &[1, acknowledged, 1, 0x00, 1, 0x70], &[100]);
-    assert_eq!(written, [1, acknowledged, 1, 0x00]);
-    let unexpected = FramedError::Unexpected {
-        id: 0x70,
-        state: State::Configuration,
-    };
-    assert_eq!(fault, Some(unexpected));
+    // In one read, and in reads of one frame, which may pass without a walk.
+    for read_bytes in [100, 2] {
+        let stream = [1, acknowledged, 1, 0x00, 1, 0x70];
+        let (written, fault) = walked(new(), None, &stream, &[read_bytes]);
+        assert_eq!(written, [1, acknowledged, 1, 0x00]);
+        let unexpected = FramedError::Unexpected {
+            id: 0x70,
+            state: State::Configuration,
+        };
+        assert_eq!(fault, Some(unexpected));
+    }
     let flood = [1, 0x70].repeat(10_000);
-    let (written, fault) = walked(new(), None, &flood, &[4096]);
-    assert!(matches!(fault, Some(FramedError::Exceeded(_))), "{fault:?}");
-    // A client may send the packets of seven seconds at once; the bucket refills a little
-    // during the test.
-    assert!(
-        (14_000..17_000).contains(&written.len()),
-        "{}",
-        written.len()
-    );
+    for read_bytes in [4096, 20] {
+        let (written, fault) = walked(new(), None, &flood, &[read_bytes]);
+        assert!(matches!(fault, Some(FramedError::Exceeded(_))), "{fault:?}");
+        // A client may send the packets of seven seconds at once; the bucket refills a little
+        // during the test.
+        assert!(
+            (14_000..17_000).contains(&written.len()),
+            "{}",
+            written.len()
+        );
+    }
 }
 
 /// The packets of one read form one group, which ends at a packet that the proxy reads or
