@@ -43,8 +43,8 @@ const SLICE_NANOS: u64 = 100_000;
 ///
 /// Since 6.12 Linux lets a thread choose its time slice with sched_setattr(2). A thread that
 /// wakes up takes the core from one with a longer slice, which otherwise keeps the core for
-/// the rest of its own: up to 3 ms. Its share of the core stays the same. Older versions ignore
-/// the slice, and threads of the real-time classes have none.
+/// the rest of its own: some milliseconds. Its share of the core stays the same. Older versions
+/// ignore the slice, and threads of the real-time classes have none.
 #[cfg(target_os = "linux")]
 pub(crate) fn shorten_slice() {
     let Some(mut attributes) = attributes() else {
