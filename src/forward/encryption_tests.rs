@@ -64,7 +64,17 @@ pub(super) async fn framed(
 ) -> (TcpStream, TcpStream, Session, FrameFilters) {
     let (player, client) = connected().await;
     let (backend, server) = connected().await;
-    let session = Session {
+    let ciphers = cipher.map(|cipher| Ciphers {
+        encrypt: cipher.clone(),
+        decrypt: cipher,
+    });
+    let filters = filters(format, format, SentState::new(State::Play), ciphers);
+    (player, server, session(client, backend), filters)
+}
+
+/// A session in which nothing times out.
+pub(super) fn session(client: TcpStream, backend: TcpStream) -> Session {
+    Session {
         client,
         backend,
         keepalive: Keepalive {
@@ -78,36 +88,41 @@ pub(super) async fn framed(
             half_close: PATIENCE,
         },
         counters: Arc::new(Counters::default()),
-    };
+    }
+}
+
+/// The filters of a session of 1.12.2 in play.
+pub(super) fn filters(
+    of_player: Format,
+    of_backend: Format,
+    sent: SentState,
+    ciphers: Option<Ciphers>,
+) -> FrameFilters {
     let version = Version::of(340).unwrap();
-    let receiver = Receiver {
+    let receiver = |format| Receiver {
         format,
         strict: true,
     };
     let outbox = Arc::<Outbox>::default();
-    let filters = FrameFilters {
+    FrameFilters {
         serverbound: Box::new(FrameFilter::serverbound(
             version,
-            format,
-            receiver,
+            of_player,
+            receiver(of_backend),
             State::Play,
             ClientBounds::new(),
             Arc::clone(&outbox),
         )),
         clientbound: Box::new(FrameFilter::clientbound(
             version,
-            format,
-            receiver,
-            SentState::new(State::Play),
+            of_backend,
+            receiver(of_player),
+            sent,
             Edits::default(),
             outbox,
         )),
-        ciphers: cipher.map(|cipher| Ciphers {
-            encrypt: cipher.clone(),
-            decrypt: cipher,
-        }),
-    };
-    (player, server, session, filters)
+        ciphers,
+    }
 }
 
 /// Frames of a packet that the proxy does not have to see; no two players get

@@ -14,16 +14,16 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
-use super::bounds::ClientBounds;
 use super::encryption_tests::connected;
-use super::framed::{FrameFilter, FrameFilters, ReturnedClient};
+use super::encryption_tests::filters;
+use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::Method;
-use super::packets::{Edits, SentState};
+use super::packets::SentState;
 use super::reactor::Reactor;
 use super::{COPY_BYTES, Counters, Direction, End, Limits, Outbox, Outcome, Session, Side};
 use crate::protocol::cipher::{Cipher, Ciphers};
-use crate::protocol::codec::{self, CLIENTBOUND_PACKET_BYTES_MAX, Format, Receiver, Zlib};
-use crate::protocol::packet::{State, Version};
+use crate::protocol::codec::{self, CLIENTBOUND_PACKET_BYTES_MAX, Format, Zlib};
+use crate::protocol::packet::State;
 use crate::socket::Keepalive;
 
 /// No test waits longer for anything.
@@ -228,31 +228,13 @@ impl Kind {
     }
 
     fn filters(self) -> FrameFilters {
-        let version = Version::of(340).unwrap();
-        let receiver = |format| Receiver {
-            format,
-            strict: true,
-        };
-        let outbox = Arc::<Outbox>::default();
-        FrameFilters {
-            serverbound: Box::new(FrameFilter::serverbound(
-                version,
-                self.client,
-                receiver(self.backend),
-                State::Play,
-                ClientBounds::new(),
-                Arc::clone(&outbox),
-            )),
-            clientbound: Box::new(FrameFilter::clientbound(
-                version,
-                self.backend,
-                receiver(self.client),
-                SentState::new(State::Play),
-                Edits::default(),
-                outbox,
-            )),
-            ciphers: self.is_encrypted.then(|| Ciphers::new(&SECRET)),
-        }
+        let ciphers = self.is_encrypted.then(|| Ciphers::new(&SECRET));
+        filters(
+            self.client,
+            self.backend,
+            SentState::new(State::Play),
+            ciphers,
+        )
     }
 }
 

@@ -26,20 +26,19 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::bounds::ClientBounds;
-use super::framed::{FrameFilter, FrameFilters, ReturnedClient};
+use super::encryption_tests::{filters, session};
+use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::Method;
-use super::packets::{Edits, SentState};
+use super::packets::SentState;
 use super::queries::{Decider, Decision, PacketGroup, PacketQueries, Wanted};
 use super::reactor::Reactor;
 use super::record::PlayerRecord;
-use super::{Counters, Direction, End, Limits, Outbox, Outcome, Session, Side};
+use super::{Direction, End, Outbox, Outcome, Side};
 use crate::protocol::cipher::{Cipher, Ciphers};
 use crate::protocol::codec::{
-    self, CLIENTBOUND_PACKET_BYTES_MAX, Format, Receiver, SERVERBOUND_PACKET_BYTES_MAX, Zlib,
+    self, CLIENTBOUND_PACKET_BYTES_MAX, Format, SERVERBOUND_PACKET_BYTES_MAX, Zlib,
 };
-use crate::protocol::packet::{State, Version};
-use crate::socket::Keepalive;
+use crate::protocol::packet::State;
 
 /// The seeds of the usual run.
 const SEEDS: Range<u64> = 0..40;
@@ -460,31 +459,8 @@ impl Plan {
     }
 
     fn filters(&self, server: &ServerPlan, between: &mut Between) -> FrameFilters {
-        let version = Version::of(340).unwrap();
-        let receiver = |format| Receiver {
-            format,
-            strict: true,
-        };
-        let outbox = Arc::<Outbox>::default();
-        let mut filters = FrameFilters {
-            serverbound: Box::new(FrameFilter::serverbound(
-                version,
-                self.of_player,
-                receiver(server.format),
-                State::Play,
-                ClientBounds::new(),
-                Arc::clone(&outbox),
-            )),
-            clientbound: Box::new(FrameFilter::clientbound(
-                version,
-                server.format,
-                receiver(self.of_player),
-                between.sent,
-                Edits::default(),
-                outbox,
-            )),
-            ciphers: between.ciphers.take(),
-        };
+        let ciphers = between.ciphers.take();
+        let mut filters = filters(self.of_player, server.format, between.sent, ciphers);
         filters.serverbound.carry(&between.carried);
         filters.set_record(&PlayerRecord::default());
         filters
@@ -625,21 +601,7 @@ impl Plan {
         if self.has_plugins {
             filters.set_queries(&queries(&outbox, &shared.plugins));
         }
-        let session = Session {
-            client: between.socket,
-            backend,
-            keepalive: Keepalive {
-                time: PATIENCE,
-                interval: PATIENCE,
-                retries: 1,
-            },
-            limits: Limits {
-                read: None,
-                write: None,
-                half_close: PATIENCE,
-            },
-            counters: Arc::new(Counters::default()),
-        };
+        let session = session(between.socket, backend);
         let forwarder = shared.reactor.forwarder(Method::Copy);
         let forwarder = forwarder.with_handover_delay(plan.handover_delay);
         let relay = tokio::spawn(forwarder.forward_framed(session, filters));

@@ -53,6 +53,13 @@ impl Buffers {
         }
     }
 
+    /// Frees the output after a walk that has written more than a usual one.
+    pub(super) fn free_large_output(&mut self) {
+        if self.output.capacity() > COPY_BYTES {
+            self.output = Vec::new();
+        }
+    }
+
     /// Lets plugins begin with the packets that wait for their decisions. To be called after
     /// steps of one or more sessions.
     pub(in crate::forward) fn begin_decisions(&mut self) {

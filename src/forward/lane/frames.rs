@@ -246,6 +246,9 @@ impl Lane {
     /// Takes the answer about the waiting frame, if there is one. The next
     /// [`step`](Self::step) then continues with the frame.
     pub(in crate::forward) fn take_decision(&mut self) -> bool {
+        if !self.awaits_decision() {
+            return false;
+        }
         let taken = self.with_filter(|_, filter| filter.take_decision());
         let is_decided = taken.unwrap_or_default();
         if let Some(framed) = self.frames_mut() {
@@ -359,12 +362,10 @@ impl Lane {
                 }
                 read = &mut [];
             }
-            if output.capacity() > COPY_BYTES {
-                *output = Vec::new();
-            }
             let fault = filter.fault();
             fault.map_or(Ok(()), |error| Err(Stop::Fault(error.into())))
         });
+        buffers.free_large_output();
         discarded.unwrap_or(Ok(()))
     }
 
@@ -422,9 +423,7 @@ impl Lane {
                 false => Ok(()),
             }
         });
-        if buffers.output.capacity() > COPY_BYTES {
-            buffers.output = Vec::new();
-        }
+        buffers.free_large_output();
         passed.unwrap_or(Ok(()))
     }
 
